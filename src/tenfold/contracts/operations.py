@@ -1,0 +1,160 @@
+"""Decorators that bind a contract's methods: who may call them, and how HTTP reaches them."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from enum import Enum
+from typing import Any, Literal, TypeVar
+
+from tenfold.contracts.errors import ContractError
+from tenfold.contracts.refusals import Refusal
+from tenfold.contracts.structs import Event, Struct
+
+__all__ = ["OPERATION_ATTRIBUTE", "Declaration", "Kind", "command", "query"]
+
+OPERATION_ATTRIBUTE = "__tenfold_operation__"
+_Method = TypeVar("_Method", bound=Callable[..., Awaitable[Any]])
+_METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
+
+
+class Kind(str, Enum):
+    """What a message is."""
+
+    COMMAND = "command"
+    QUERY = "query"
+    EVENT = "event"
+    JOB = "job"
+    SCHEDULE = "schedule"
+
+
+class Declaration(Struct):
+    """What a decorator said of an operation, before its signature is read."""
+
+    kind: Kind
+    method: str | None
+    path: str | None
+    who: str
+    raises: tuple[type[Refusal], ...] = ()
+    timeout_s: float = 10.0
+    key: Literal["optional", "required"] = "optional"
+    turn: str | None = None
+    created: str | None = None
+    settled_by: tuple[type[Event], ...] = ()
+    cache_s: float | None = None
+    projections: tuple[str, ...] = ()
+
+
+def command(
+    route: str | None = None,
+    *,
+    who: str,
+    raises: Sequence[type[Refusal]] = (),
+    timeout_s: float = 10.0,
+    key: Literal["optional", "required"] = "optional",
+    turn: str | None = None,
+    created: str | None = None,
+    settled_by: Sequence[type[Event]] = (),
+) -> Callable[[_Method], _Method]:
+    """Declare a method that changes state.
+
+    Args:
+        route: `"METHOD /path/{name}"`, or None for an operation without HTTP.
+            Arguments not in the path travel in the body.
+        who: `"anyone"`, `"internal"` (no route, calls only), or a permission.
+        raises: every refusal that the handler may raise.
+        timeout_s: seconds from admission to commit; above 0, at most 300.
+        key: `"required"` refuses a call without an idempotency key, and lets
+            the handler call other modules' commands.
+        turn: the argument that names what the command contends on. Calls with
+            an equal value take turns before they begin, in one process.
+        created: the query of the same contract that answers with what this
+            command made: the reply is 201 with its `Location`, and the query
+            gives the body after `Prefer: wait`.
+        settled_by: events of the same contract that end what this command set
+            off; the first whose order key is the reply's `id` ends a
+            `Prefer: wait`.
+    """
+    method, path = _split_route(route)
+    declaration = Declaration(
+        kind=Kind.COMMAND,
+        method=method,
+        path=path,
+        who=who,
+        raises=tuple(raises),
+        timeout_s=timeout_s,
+        key=key,
+        turn=turn,
+        created=created,
+        settled_by=tuple(settled_by),
+    )
+    return _declare(declaration)
+
+
+def query(
+    route: str | None = None,
+    *,
+    who: str,
+    raises: Sequence[type[Refusal]] = (),
+    timeout_s: float = 10.0,
+    cache_s: float | None = None,
+    projections: Sequence[str] = (),
+) -> Callable[[_Method], _Method]:
+    """Declare a method that changes nothing.
+
+    Args:
+        route: `"GET /path/{name}"`, or None. Arguments not in the path travel
+            in the query string.
+        who: `"anyone"`, `"internal"` (no route, calls only), or a permission.
+        raises: every refusal that the handler may raise.
+        timeout_s: seconds until the answer; above 0, at most 300.
+        cache_s: seconds for which a client may keep the answer (`Cache-Control`).
+        projections: names of the module's projections that the answer is read
+            from; a caller who sends a position waits for them to reach it.
+    """
+    method, path = _split_route(route)
+    declaration = Declaration(
+        kind=Kind.QUERY,
+        method=method,
+        path=path,
+        who=who,
+        raises=tuple(raises),
+        timeout_s=timeout_s,
+        cache_s=cache_s,
+        projections=tuple(projections),
+    )
+    return _declare(declaration)
+
+
+def _split_route(route: str | None) -> tuple[str | None, str | None]:
+    if route is None:
+        return None, None
+    method, _, path = route.partition(" ")
+    if method not in _METHODS or not path.startswith("/"):
+        raise ContractError(
+            f"The route {route!r} cannot be served. Write it as "
+            f"\"METHOD /path/{{name}}\" with METHOD one of {', '.join(_METHODS)}."
+        )
+    return method, path
+
+
+def _declare(declaration: Declaration) -> Callable[[_Method], _Method]:
+    if not declaration.who:
+        raise ContractError(
+            "An operation has an empty who=. Say \"anyone\", \"internal\" or a permission."
+        )
+    if declaration.who == "internal" and declaration.path is not None:
+        raise ContractError(
+            f"{declaration.method} {declaration.path} is for \"internal\" callers and has a "
+            "route, which would publish it. Drop the route, or name who may call it."
+        )
+    if not 0 < declaration.timeout_s <= 300:
+        raise ContractError(
+            f"timeout_s={declaration.timeout_s} is outside 0 to 300 seconds. Longer work "
+            "belongs in a job, which the command enqueues."
+        )
+
+    def mark(method: _Method) -> _Method:
+        setattr(method, OPERATION_ATTRIBUTE, declaration)
+        return method
+
+    return mark

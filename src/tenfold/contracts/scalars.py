@@ -1,0 +1,108 @@
+"""Values that contracts share: instants, money, pages."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from decimal import Decimal
+from typing import Annotated, Generic, TypeVar
+
+import msgspec
+
+from tenfold.contracts.currencies import MINOR_DIGITS
+from tenfold.contracts.structs import Struct
+
+__all__ = ["Currency", "CurrencyMismatchError", "Instant", "Money", "Page"]
+
+Instant = Annotated[datetime, msgspec.Meta(tz=True)]
+"""A moment: a datetime that knows its time zone."""
+
+Currency = Annotated[str, msgspec.Meta(pattern="^[A-Z]{3}$", examples=["GBP"])]
+"""A currency's ISO 4217 code."""
+
+_Amount = Annotated[Decimal, msgspec.Meta(extra_json_schema={"pattern": r"^-?[0-9]{1,15}(\.[0-9]{1,4})?$", "examples": ["2.55"]})]
+_T = TypeVar("_T")
+
+
+class CurrencyMismatchError(ValueError):
+    """Two amounts in different currencies were added, subtracted or compared."""
+
+
+class Money(Struct, frozen=True, kw_only=True):
+    """An exact amount in one currency.
+
+    The amount is a decimal with at most the digits that ISO 4217 gives the
+    currency (`2.55` GBP, `255` JPY) and below 10^15; on a wire it is a string. It is the one struct
+    that checks itself when it is made, since a wrong amount must never exist.
+    """
+
+    amount: _Amount
+    currency: Currency
+
+    def __post_init__(self) -> None:
+        amount = self.amount
+        if not isinstance(amount, Decimal):
+            raise ValueError(f"an amount is a Decimal, not {type(amount).__name__}")
+        digits = MINOR_DIGITS.get(self.currency)
+        if digits is None:
+            raise ValueError(f"{self.currency!r} is not an ISO 4217 currency code")
+        if not amount.is_finite():
+            raise ValueError(f"the amount {amount} is not a finite number")
+        if abs(amount) >= 10**15:
+            raise ValueError(f"the amount {amount} is not below 10^15")
+        exponent = amount.as_tuple().exponent
+        if isinstance(exponent, int) and -exponent > digits and amount != round(amount, digits):
+            raise ValueError(f"{self.currency} has {digits} decimal places, and {amount} has more")
+        # 2.5 and 2.50 are one amount and must be written the same way.
+        msgspec.structs.force_setattr(self, "amount", amount.quantize(Decimal(1).scaleb(-digits)))
+
+    @staticmethod
+    def from_minor(minor: int, currency: str) -> Money:
+        """An amount from a whole number of the currency's smallest unit (pennies)."""
+        return Money(amount=Decimal(minor).scaleb(-MINOR_DIGITS[currency]), currency=currency)
+
+    @staticmethod
+    def zero(currency: str) -> Money:
+        """Nothing, in one currency."""
+        return Money.from_minor(0, currency)
+
+    @property
+    def minor(self) -> int:
+        """The amount as a whole number of the currency's smallest unit; exact."""
+        return int(self.amount.scaleb(MINOR_DIGITS[self.currency]))
+
+    def _same(self, other: Money) -> None:
+        if self.currency != other.currency:
+            raise CurrencyMismatchError(
+                f"{self} and {other} are in different currencies. Convert one of them first."
+            )
+
+    def __add__(self, other: Money) -> Money:
+        self._same(other)
+        return Money(amount=self.amount + other.amount, currency=self.currency)
+
+    def __sub__(self, other: Money) -> Money:
+        self._same(other)
+        return Money(amount=self.amount - other.amount, currency=self.currency)
+
+    def __mul__(self, times: int) -> Money:
+        return Money(amount=self.amount * times, currency=self.currency)
+
+    __rmul__ = __mul__
+
+    def __lt__(self, other: Money) -> bool:
+        self._same(other)
+        return self.amount < other.amount
+
+    def __le__(self, other: Money) -> bool:
+        self._same(other)
+        return self.amount <= other.amount
+
+    def __str__(self) -> str:
+        return f"{self.amount:,} {self.currency}"
+
+
+class Page(Struct, Generic[_T]):
+    """One page of a list: its items, and the cursor of the next page; None at the end."""
+
+    items: list[_T]
+    next: str | None = None

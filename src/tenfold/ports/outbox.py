@@ -1,0 +1,46 @@
+"""The port of the outbox: the log of a module's published events."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Protocol
+
+from tenfold.ports.records import OutboxPage, ReplyKey, StoredReply
+
+__all__ = ["Outbox", "Replies"]
+
+
+class Outbox(Protocol):
+    """One module's outbox. Rows are written only by its units of work."""
+
+    async def epoch(self) -> str:
+        """The identity of this log; another one after the database was made anew."""
+        ...
+
+    async def head(self) -> int:
+        """The position of the newest committed event; 0 where there is none."""
+        ...
+
+    async def read(self, after: int, names: Sequence[str], limit: int) -> OutboxPage:
+        """Committed events of these names after a position, in commit order.
+
+        Never skips one that commits later than its neighbours. `limit` is 1 to 1,000.
+        """
+        ...
+
+    async def has(self, names: Sequence[str], order_key: str, tenant: str) -> bool:
+        """Whether an event of one of these names with this order key was published."""
+        ...
+
+    async def trim(self, before: datetime, up_to: int) -> int:
+        """Forget events older than `before`, none after `up_to`; returns how many."""
+        ...
+
+
+class Replies(Protocol):
+    """The stored replies of keyed commands."""
+
+    async def find(self, key: ReplyKey) -> StoredReply | None:
+        """The reply stored under a key, whatever its fingerprint; None where there is none."""
+        ...

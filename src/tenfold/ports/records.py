@@ -1,0 +1,184 @@
+"""The rows that travel between the path and a store: events, entries, keys, positions."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from tenfold.contracts.structs import Struct
+
+__all__ = [
+    "Claim",
+    "Claimed",
+    "Cycle",
+    "Delivery",
+    "EntryView",
+    "EventRecord",
+    "Finish",
+    "InboxKey",
+    "OutboxPage",
+    "OutboxRow",
+    "QueueEntry",
+    "ReplyKey",
+    "StoredReply",
+    "SubscriptionKey",
+]
+
+
+class EventRecord(Struct):
+    """One published event on its way into the outbox. `body` is its envelope, as MessagePack."""
+
+    message_id: str
+    name: str
+    tenant: str
+    order_key: str | None
+    at: datetime
+    body: bytes
+
+
+class OutboxRow(Struct):
+    """One event in the outbox. `seq` grows in commit order within one epoch."""
+
+    seq: int
+    name: str
+    order_key: str | None
+    body: bytes
+
+
+class OutboxPage(Struct):
+    """What was read of an outbox, in order of `seq`.
+
+    `position` is how far was looked, other events included: the next read begins after it.
+    """
+
+    rows: list[OutboxRow]
+    position: int
+
+
+class QueueEntry(Struct):
+    """One piece of background work on its way into a queue.
+
+    `handler` is the module's own name of the job, schedule or subscription
+    (`projection.method` for a projection). `lane` is what is worked in order;
+    None for work without an order. `run_at=None` means at once, by the store's
+    clock. With `unique_key`, nothing is added while an entry of the same
+    handler, tenant and key is waiting or running. `source`/`source_seq` name
+    the outbox row that an event came from.
+    """
+
+    message_id: str
+    handler: str
+    tenant: str
+    body: bytes
+    generation: int = 1
+    lane: str | None = None
+    priority: int = 0
+    run_at: datetime | None = None
+    unique_key: str | None = None
+    source: str | None = None
+    source_seq: int | None = None
+
+
+class SubscriptionKey(Struct, frozen=True):
+    """A subscriber's place in one source's outbox."""
+
+    handler: str
+    generation: int
+    source: str
+
+
+class Delivery(Struct):
+    """What a relay hands to a queue in one transaction: entries, and how far it has read."""
+
+    entries: list[QueueEntry]
+    positions: dict[SubscriptionKey, int]
+
+
+class InboxKey(Struct):
+    """What makes an effect happen once: inserted in the unit of work that has the effect."""
+
+    message_id: str
+    handler: str
+    generation: int
+
+
+class Claimed(Struct):
+    """One claimed entry. `attempt` counts from 1; `alone` after its claim was lost once."""
+
+    id: int
+    message_id: str
+    handler: str
+    generation: int
+    lane: str | None
+    attempt: int
+    alone: bool
+    body: bytes
+
+
+class Claim(Struct):
+    """A batch held under one lease. `fence` is its number, on which completing writes depend."""
+
+    fence: int
+    entries: list[Claimed]
+
+
+class Finish(Struct):
+    """What became of entries of one claim.
+
+    `done` leave the queue. `retries` maps an entry to its next `run_at` and its
+    error; `dead` to its error; `holding` are those of `dead` that keep their
+    lane closed. `returned` were not begun and wait again, unchanged. What is
+    named nowhere stays claimed, and its lease is renewed.
+    """
+
+    fence: int
+    done: list[int]
+    retries: dict[int, tuple[datetime, str]]
+    dead: dict[int, str]
+    holding: list[int]
+    returned: list[int]
+
+
+class Cycle(Struct):
+    """One turn of a worker at its queue: finish, renew, then claim at most `want` entries.
+
+    `renew` are fences whose leases go on. `lease_s` is in seconds on the store's clock.
+    """
+
+    finished: list[Finish]
+    renew: list[int]
+    want: int
+    lease_s: float
+
+
+class ReplyKey(Struct):
+    """A keyed command: its scope (principal, tenant, operation), key and request's fingerprint."""
+
+    scope: str
+    key: str
+    fingerprint: bytes
+    expires_at: datetime
+
+
+class StoredReply(Struct):
+    """What a keyed command answered the first time. `position` is the outbox's after its commit."""
+
+    fingerprint: bytes
+    body: bytes
+    position: int
+
+
+class EntryView(Struct):
+    """A queue entry as people see it. `state` is `waiting`, `running` or `dead`."""
+
+    id: int
+    message_id: str
+    handler: str
+    generation: int
+    tenant: str
+    state: str
+    lane: str | None
+    priority: int
+    run_at: datetime
+    attempts: int
+    last_error: str | None
+    body: bytes
