@@ -1,0 +1,75 @@
+# Two commands matter: `make run` starts the store, `make test` runs the tests. `make help` lists all.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help run test check format faults bench clean
+
+VENV := .venv
+BIN := $(VENV)/bin
+STORE := examples/store
+# The first Python that is new enough; say PYTHON=... for another.
+PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
+	"$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$$p" && break; done)
+PYTEST_WORKERS ?= auto
+PYTEST_ARGS ?=
+
+DECLARED := pyproject.toml constraints.txt $(STORE)/pyproject.toml
+READY := $(VENV)/.ready-to-run
+READY_DEV := $(VENV)/.ready-to-develop
+MADE := $(VENV)/.made
+
+help: ## List the commands
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+run: $(READY) ## Start the store on http://127.0.0.1:8000 (PORT, TENFOLD_DATA, TOPOLOGY are honoured)
+	@$(if $(TENFOLD_DATA),export TENFOLD_DATA='$(abspath $(TENFOLD_DATA))';) \
+	$(if $(TOPOLOGY),export TENFOLD_TOPOLOGY='$(TOPOLOGY)';) \
+	$(if $(PORT),export PORT='$(PORT)';) \
+	cd $(STORE) && exec ../../$(BIN)/tenfold run
+
+test: $(READY_DEV) ## Run the tests
+	$(BIN)/pytest -n $(PYTEST_WORKERS) --dist worksteal $(PYTEST_ARGS)
+
+check: $(READY_DEV) ## What CI runs: format, lint, types, import rules, tests
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/pyright
+	$(BIN)/lint-imports
+	$(BIN)/pytest -n $(PYTEST_WORKERS) --dist worksteal $(PYTEST_ARGS)
+
+format: $(READY_DEV) ## Format the code and mend what the linter can mend
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+faults: $(READY_DEV) ## The fault tests at full size: at least a hundred kills
+	$(BIN)/pytest tests/faults --size full --timeout 3600 $(PYTEST_ARGS)
+
+bench: $(READY_DEV) ## Measure, each figure beside what it is compared with
+	$(BIN)/python -m benchmarks
+
+clean: ## Remove what was built here; data in .tenfold stays
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+
+# A stamp is newer than what it was made from, so that a second start has nothing to do.
+$(MADE):
+	@test -n "$(PYTHON)" || { echo "Tenfold needs Python 3.11 or later, and none was found. Install one, or say: make PYTHON=/path/to/python3"; exit 2; }
+	@if command -v uv >/dev/null 2>&1; then uv venv --quiet --allow-existing --python "$(PYTHON)" $(VENV); \
+	else "$(PYTHON)" -m venv $(VENV) || { echo "Python's venv failed. On Debian and Ubuntu: apt install python3-venv"; exit 2; }; fi
+	@touch $@
+
+INSTALL = if command -v uv >/dev/null 2>&1; then UV_CONSTRAINT=constraints.txt UV_BUILD_CONSTRAINT=constraints.txt \
+	uv pip install --quiet --python $(BIN)/python $(1); \
+	else PIP_BUILD_CONSTRAINT=constraints.txt PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_INPUT=1 \
+	$(BIN)/python -m pip install --quiet -c constraints.txt $(1); fi
+
+$(READY): $(MADE) $(DECLARED)
+	@echo "Setting up what the store needs (once, about half a minute) ..."
+	@$(call INSTALL,-e . -e $(STORE))
+	@touch $@
+
+$(READY_DEV): $(READY)
+	@echo "Setting up what the tests need (once, about a minute) ..."
+	@$(call INSTALL,-e '.[dev]' -e $(STORE))
+	@touch $@

@@ -1,0 +1,29 @@
+"""What every test here shares: the event loop, and the size of the long ones."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--size",
+        choices=("small", "full"),
+        default="small",
+        help="how much the fault tests and other long ones do: small fits `make test`",
+    )
+
+
+@pytest.fixture(scope="session")
+def size(pytestconfig: pytest.Config) -> str:
+    """`small` or `full`, as said on the command line."""
+    value: str = pytestconfig.getoption("--size")
+    return value
+
+
+@pytest.fixture(scope="session")
+def anyio_backend() -> tuple[str, dict[str, Any]]:
+    """The loop that a product runs on."""
+    return ("asyncio", {"use_uvloop": True})
