@@ -1,0 +1,152 @@
+"""Sort a file's records into invoices and refusals, keeping count of every line."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable
+from datetime import datetime
+
+from store.importing.lines import Columns, Reason, TakenLine, classify, locate_columns
+from store.importing.reading import Damage, Record
+from tenfold import Money, Struct
+from tenfold.contracts.errors import UserMistakeError
+
+__all__ = ["Intake", "Invoice", "NewProduct", "take_in"]
+
+Refuse = Callable[[Record, Reason], None]
+
+
+class Invoice(Struct):
+    """One order to be recorded: an invoice's taken lines, in the order of the file."""
+
+    number: str
+    customer_id: str
+    placed_at: datetime
+    lines: list[TakenLine]
+
+    @property
+    def total(self) -> Money:
+        """The exact sum of its lines, each at its own price."""
+        return sum((line.price * line.quantity for line in self.lines), Money.zero("GBP"))
+
+
+class NewProduct(Struct):
+    """A product as the first taken line of its stock code describes and prices it."""
+
+    sku: str
+    name: str
+    price: Money
+
+
+class Intake(Struct):
+    """All that the file held. `lines` = `taken` + the sum of `refused`."""
+
+    lines: int
+    taken: int
+    refused: dict[str, int]
+    invoices: list[Invoice]
+    products: list[NewProduct]
+    damage: str | None
+
+
+def take_in(records: Iterable[Record | Damage], begin: Callable[[list[str]], Refuse]) -> Intake:
+    """Read a whole file.
+
+    An invoice's lines need not stand together. Its first taken line says when
+    it was placed and by whom; a further line for another customer contradicts
+    it and is refused as unreadable, while a differing minute is not. Where the
+    file breaks off, the invoice that was being read is not recorded, since its
+    missing lines could never be added: its lines are refused as unreadable.
+
+    Args:
+        begin: is given the header's names and returns what each refused record
+            is handed to.
+    Raises: UserMistakeError where the first line is no header of such a file.
+    """
+    iterator = iter(records)
+    header, columns = _header(iterator)
+    refuse = begin(header)
+    sorting = _Sorting(refuse)
+    for record in iterator:
+        if isinstance(record, Damage):
+            sorting.break_off(record)
+        else:
+            sorting.add(record, columns)
+    return sorting.result()
+
+
+def _header(records: Iterable[Record | Damage]) -> tuple[list[str], Columns]:
+    first = next(iter(records), None)
+    if isinstance(first, Damage) or (first is not None and first.fields is None):
+        detail = first.detail if isinstance(first, Damage) else "its first line is no CSV"
+        raise UserMistakeError(
+            f"line 1: the file cannot be read ({detail}), so nothing was taken from it. "
+            "Fetch it again, or export it anew."
+        )
+    header = [] if first is None else list(first.fields or ())
+    return header, locate_columns(header)
+
+
+class _Sorting:
+    """The counts and piles while a file is being read."""
+
+    def __init__(self, refuse: Refuse) -> None:
+        self._refuse = refuse
+        self._lines = 0
+        self._refused: Counter[Reason] = Counter()
+        self._invoices: dict[str, list[TakenLine]] = {}
+        self._products: dict[str, NewProduct] = {}
+        self._newest: list[Record] = []
+        self._newest_invoice = ""
+        self._damage: str | None = None
+
+    def add(self, record: Record, columns: Columns) -> None:
+        """Classify one record and put it on its pile."""
+        self._lines += 1
+        judged = classify(record.line, record.fields, columns)
+        if isinstance(judged, Reason):
+            return self._turn_down(record, judged)
+        lines = self._invoices.setdefault(judged.invoice, [])
+        if lines and lines[0].customer_id != judged.customer_id:
+            return self._turn_down(record, Reason.UNREADABLE)
+        lines.append(judged)
+        if judged.invoice != self._newest_invoice:
+            self._newest_invoice, self._newest = judged.invoice, []
+        self._newest.append(record)
+        if judged.sku not in self._products:
+            product = NewProduct(sku=judged.sku, name=judged.name, price=judged.price)
+            self._products[judged.sku] = product
+
+    def break_off(self, damage: Damage) -> None:
+        """Take back the invoice in whose midst the file ended."""
+        self._damage = f"line {damage.line}: the file breaks off here ({damage.detail})"
+        lines = self._invoices.pop(self._newest_invoice, [])
+        records = {record.line: record for record in self._newest}
+        for line in lines:
+            lost = Record(line=line.line, text="", fields=None)
+            self._turn_down(records.get(line.line, lost), Reason.UNREADABLE)
+
+    def result(self) -> Intake:
+        """What was read, with products only for lines that were taken in the end."""
+        used = {line.sku for lines in self._invoices.values() for line in lines}
+        invoices = [
+            Invoice(
+                number=number,
+                customer_id=lines[0].customer_id,
+                placed_at=lines[0].placed_at,
+                lines=lines,
+            )
+            for number, lines in self._invoices.items()
+        ]
+        return Intake(
+            lines=self._lines,
+            taken=sum(len(invoice.lines) for invoice in invoices),
+            refused={reason.value: self._refused[reason] for reason in Reason},
+            invoices=invoices,
+            products=[product for product in self._products.values() if product.sku in used],
+            damage=self._damage,
+        )
+
+    def _turn_down(self, record: Record, reason: Reason) -> None:
+        self._refused[reason] += 1
+        self._refuse(record, reason)
