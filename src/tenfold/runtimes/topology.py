@@ -1,0 +1,305 @@
+"""The topology file, `tenfold.toml`: what a product is made of, and how it runs.
+
+A value comes from the command line, else from the environment, else from the
+chosen topology in the file, else from its default; each knows from where.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+
+from tenfold.contracts.errors import UserMistakeError
+from tenfold.contracts.structs import Struct
+from tenfold.runtimes.places import Keys, Origins, nearest
+from tenfold.runtimes.reading import coerce, from_outside, merge, read, type_at
+from tenfold.runtimes.references import import_reference
+
+__all__ = [
+    "FILE_NAME",
+    "HttpLimits",
+    "Product",
+    "ProductFile",
+    "QueueLimits",
+    "Topology",
+    "import_product",
+    "load_product",
+    "read_product_file",
+]
+
+FILE_NAME = "tenfold.toml"
+_Positive = Annotated[int, msgspec.Meta(ge=1)]
+_Seconds = Annotated[float, msgspec.Meta(gt=0, le=3600)]
+_Name = Annotated[str, msgspec.Meta(pattern=r"^[a-z][a-z0-9_]*$", max_length=40)]
+
+
+class HttpLimits(Struct):
+    """Where the product listens, and what it takes from one caller: `[topologies.X.http]`.
+
+    `allowed_origins` are those that browsers may call from (CORS); `"*"` is any.
+    `drain_s` bounds how long a stop waits for requests and work in hand.
+    """
+
+    host: str = "127.0.0.1"
+    port: Annotated[int, msgspec.Meta(ge=0, le=65535)] = 8000
+    max_body_bytes: _Positive = 1_048_576
+    max_header_bytes: _Positive = 32_768
+    max_nesting: _Positive = 32
+    max_concurrency: _Positive = 1_000
+    header_timeout_s: _Seconds = 10.0
+    body_timeout_s: _Seconds = 20.0
+    keep_alive_s: _Seconds = 5.0
+    drain_s: _Seconds = 10.0
+    allowed_origins: tuple[str, ...] = ()
+
+
+class QueueLimits(Struct):
+    """How much background work one module takes at once: `[topologies.X.queue]`."""
+
+    batch: Annotated[int, msgspec.Meta(ge=1, le=500)] = 200
+    concurrency: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 32
+
+
+class Topology(Struct):
+    """One topology as it holds after file, environment and command line."""
+
+    name: str = "prototype"
+    data: str = ".tenfold"
+    http: HttpLimits = HttpLimits()
+    queue: QueueLimits = QueueLimits()
+
+
+class ProductFile(Struct):
+    """A topology file, read and checked, with nothing of the product imported."""
+
+    file: Path
+    name: str
+    modules: dict[str, str]
+    mounts: dict[str, str]
+    seed: str | None
+    settings: dict[str, dict[str, Any]]
+    topology: Topology
+    origins: Origins
+
+    @property
+    def root(self) -> Path:
+        """The folder that holds the file."""
+        return self.file.parent
+
+    @property
+    def data_dir(self) -> Path:
+        """Where the product keeps its data.
+
+        Relative to the file, so that every command finds the same data from
+        wherever it is started; relative to the working directory where a
+        variable or an option says it.
+        """
+        path = Path(self.topology.data).expanduser()
+        start = Path.cwd() if ("data",) in self.origins.named else self.root
+        return (start / path).absolute()
+
+
+class Product(Struct):
+    """A product, imported: module classes, mounts, seed, settings, and its topology.
+
+    `settings` are by module, as plain values that fit the module's settings struct.
+    """
+
+    name: str
+    root: Path
+    modules: dict[str, type]
+    mounts: dict[str, Callable[..., Any]]
+    seed: Callable[..., Any] | None
+    settings: dict[str, dict[str, Any]]
+    topology: Topology
+    data_dir: Path = Path(".tenfold")
+    origins: Origins | None = None
+
+
+class _Document(Struct):
+    name: Annotated[str, msgspec.Meta(min_length=1, max_length=60)]
+    modules: dict[_Name, str]
+    seed: str | None = None
+    mounts: dict[str, str] = msgspec.field(default_factory=dict)
+    topologies: dict[_Name, dict[str, Any]] = msgspec.field(default_factory=dict)
+
+
+class _TopologyTable(Struct):
+    data: str = ".tenfold"
+    http: HttpLimits = HttpLimits()
+    queue: QueueLimits = QueueLimits()
+    settings: dict[str, dict[str, Any]] = msgspec.field(default_factory=dict)
+
+
+def load_product(
+    start: Path | None = None,
+    topology: str | None = None,
+    *,
+    overrides: Mapping[str, str] | None = None,
+    environ: Mapping[str, str] | None = None,
+) -> Product:
+    """Find the topology file, read it for one topology, and import what it names.
+
+    Arguments and errors as in `read_product_file`.
+    """
+    return import_product(read_product_file(start, topology, overrides=overrides, environ=environ))
+
+
+def read_product_file(
+    start: Path | None = None,
+    topology: str | None = None,
+    *,
+    overrides: Mapping[str, str] | None = None,
+    environ: Mapping[str, str] | None = None,
+) -> ProductFile:
+    """Find and check the topology file without importing anything of the product.
+
+    Args:
+        start: the file, or a folder in or below the one that holds it; the
+            working directory if None, or what `TENFOLD_PRODUCT` says.
+        topology: its name; `TENFOLD_TOPOLOGY`, else `prototype`, if None.
+        overrides: options of the command line, such as `{"http.port": "9000"}`.
+        environ: the process's environment if None.
+    Raises: UserMistakeError with place, what was found and what was expected.
+    """
+    environ = os.environ if environ is None else environ
+    file = _find(start or (Path(p) if (p := environ.get("TENFOLD_PRODUCT")) else Path.cwd()))
+    text = _text(file)
+    origins = Origins.scan(file, text)
+    document = read(_parse(file, text), _Document, (), origins)
+    name = topology or environ.get("TENFOLD_TOPOLOGY") or "prototype"
+    prefix = ("topologies", name)
+    tables = document.topologies or {"prototype": {}}
+    if name not in tables:
+        raise UserMistakeError(
+            f"{file}: there is no topology {name!r}. {nearest(name, tables)} "
+            f"A topology is a table [topologies.NAME] of this file."
+        )
+    here = Origins(file=file, lines=_below(origins.lines, prefix), named={})
+    table = merge(tables[name], from_outside(environ, overrides or {}), _TopologyTable, here)
+    chosen = read(table, _TopologyTable, (), here)
+    for module in chosen.settings:
+        if module not in document.modules:
+            raise here.mistake(
+                ("settings", module),
+                f"there are settings for {module!r}, which is not a module of {document.name}.",
+                nearest(module, document.modules),
+            )
+    return ProductFile(
+        file=file,
+        name=document.name,
+        modules=dict(document.modules),
+        mounts=document.mounts,
+        seed=document.seed,
+        settings=chosen.settings,
+        topology=Topology(name=name, data=chosen.data, http=chosen.http, queue=chosen.queue),
+        origins=Origins(file=file, lines={**origins.lines, **here.lines}, named=here.named),
+    )
+
+
+def import_product(source: ProductFile) -> Product:
+    """Import the classes and functions that a topology file names, and check the settings.
+
+    Raises: UserMistakeError with the place; its cause is the user's own
+        exception where an import failed.
+    """
+    if not source.modules:
+        raise source.origins.mistake(
+            ("modules",),
+            "the product has no modules.",
+            'Name at least one under [modules]: catalog = "store.catalog.module:CatalogModule".',
+        )
+
+    def find(reference: str, keys: Keys, want: str) -> Any:
+        return import_reference(reference, keys, source.origins, root=source.root, want=want)
+
+    modules = {n: find(r, ("modules", n), "class") for n, r in source.modules.items()}
+    for path in source.mounts:
+        if not path.startswith("/"):
+            raise source.origins.mistake(
+                ("mounts", path), f"the mount {path!r} is not a path.", "Let it begin with `/`."
+            )
+    return Product(
+        name=source.name,
+        root=source.root,
+        modules=modules,
+        mounts={p: find(r, ("mounts", p), "callable") for p, r in source.mounts.items()},
+        seed=None if source.seed is None else find(source.seed, ("seed",), "callable"),
+        settings={
+            name: _module_settings(name, cls, source.settings.get(name, {}), source.origins)
+            for name, cls in modules.items()
+        },
+        topology=source.topology,
+        data_dir=source.data_dir,
+        origins=source.origins,
+    )
+
+
+def _find(start: Path) -> Path:
+    start = start.expanduser().absolute()
+    if start.is_file():
+        return start
+    for folder in (start, *start.parents):
+        if (folder / FILE_NAME).is_file():
+            return folder / FILE_NAME
+    raise UserMistakeError(
+        f"There is no {FILE_NAME} in {start} or above it. Start from the folder of a product, "
+        f"or name it with --product or TENFOLD_PRODUCT."
+    )
+
+
+def _text(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserMistakeError(f"{file} could not be read: {error}.") from error
+
+
+def _parse(file: Path, text: str) -> dict[str, Any]:
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise UserMistakeError(f"{file} is not valid TOML: {error}.") from error
+
+
+def _below(lines: dict[Keys, int], prefix: Keys) -> dict[Keys, int]:
+    size = len(prefix)
+    return {keys[size:]: line for keys, line in lines.items() if keys[:size] == prefix}
+
+
+def _module_settings(name: str, cls: type, raw: dict[str, Any], origins: Origins) -> dict[str, Any]:
+    """One module's settings, checked against the struct that its class asks for."""
+    keys: Keys = ("settings", name)
+    kind = _settings_type(cls)
+    if kind is None:
+        if raw:
+            raise origins.mistake(
+                keys,
+                f"there are settings for {name!r}, but {cls.__name__} asks for none.",
+                "Drop them, or annotate an attribute of the class with a settings Struct.",
+            )
+        return {}
+    values = dict(raw)
+    for key, value in raw.items():
+        if (*keys, key) in origins.named and (wanted := type_at(kind, (key,))) is not None:
+            values[key] = coerce(value, wanted, (*keys, key), origins)
+    read(values, kind, keys, origins)
+    return values
+
+
+def _settings_type(cls: type) -> type[Struct] | None:
+    from typing import get_type_hints
+
+    try:
+        hints = get_type_hints(cls)
+    except Exception:  # the host says what is wrong with an annotation, and does it better
+        return None
+    for hint in hints.values():
+        if isinstance(hint, type) and issubclass(hint, Struct):
+            return hint
+    return None
