@@ -1,0 +1,25 @@
+"""What can be wrong with a table, a statement or its parameters."""
+
+from __future__ import annotations
+
+from tenfold.contracts.errors import TenfoldError
+
+__all__ = ["ParameterError", "StatementRefusedError", "TableDeclarationError"]
+
+
+class StatementRefusedError(TenfoldError):
+    """A statement cannot be scoped to one tenant, or is not one that Tenfold runs; nothing ran."""
+
+    code = "tables.statement_refused"
+
+
+class ParameterError(TenfoldError):
+    """A statement was run with a missing, unknown or unfit parameter; nothing ran."""
+
+    code = "tables.parameter"
+
+
+class TableDeclarationError(TenfoldError):
+    """A table is declared in a way that cannot work; raised at start."""
+
+    code = "tables.declaration"
