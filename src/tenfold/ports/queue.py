@@ -7,12 +7,12 @@ from datetime import datetime
 from typing import Protocol
 
 from tenfold.ports.records import (
-    Claim,
     Cycle,
     Delivery,
     EntryView,
     QueueEntry,
     SubscriptionKey,
+    Turn,
 )
 
 __all__ = ["Queue", "QueueDesk"]
@@ -39,24 +39,37 @@ class Queue(Protocol):
         """How far each subscription has been delivered."""
         ...
 
-    async def cycle(self, cycle: Cycle) -> Claim | None:
-        """Finish, renew and claim in one transaction; None where nothing was claimed.
+    async def cycle(self, cycle: Cycle) -> Turn:
+        """Finish, renew and claim in one transaction.
 
-        Entries come in order of priority (highest first), then id. A batch
-        takes a lane's whole run. A finish whose claim is gone changes nothing.
+        Entries come in order of priority (highest first), then id; a lane's run
+        stands together, where its first entry stands. A batch takes a lane's
+        whole run, up to its first entry that is not due yet. An entry that runs
+        alone is the only one of its claim, and only one such claim lives at a
+        time. A finish whose claim is gone changes nothing and is told as lost.
         """
         ...
 
     async def next_due(self) -> datetime | None:
-        """When the earliest entry falls due that is neither dead nor claimed, or a claim expires."""
+        """When there is something to claim: an entry falls due, or a claim expires.
+
+        A moment that has passed where an entry can be claimed now; None where
+        there is nothing to wait for.
+        """
         ...
 
     async def release_claims(self) -> int:
-        """End every claim as lost: for a process that knows itself to be the only one."""
+        """End every claim as lost, and return how many there were.
+
+        For a process that knows itself to be the only one.
+        """
         ...
 
     async def pending(self, handler: str, generation: int, below_seq: int) -> bool:
-        """Whether an entry of a subscription from an outbox row up to `below_seq` is unfinished."""
+        """Whether an entry of a subscription from an outbox row up to `below_seq` is unfinished.
+
+        A dead letter is, if it holds its lane.
+        """
         ...
 
     async def add(self, entries: Sequence[QueueEntry]) -> int:
@@ -64,7 +77,10 @@ class Queue(Protocol):
         ...
 
     async def trim(self, before: datetime) -> int:
-        """Forget inbox and reply records older than `before`; returns how many."""
+        """Forget inbox records older than `before` and expired replies; returns how many.
+
+        The inbox record of a message that is in the queue still is kept.
+        """
         ...
 
 
@@ -90,5 +106,8 @@ class QueueDesk(Protocol):
         ...
 
     async def discard(self, entry_ids: Sequence[int]) -> int:
-        """Remove entries that are waiting or dead; returns how many. Running ones stay."""
+        """Remove entries that are waiting or dead; returns how many. Running ones stay.
+
+        A lane that a discarded dead letter held goes on.
+        """
         ...

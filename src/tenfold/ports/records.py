@@ -21,6 +21,7 @@ __all__ = [
     "ReplyKey",
     "StoredReply",
     "SubscriptionKey",
+    "Turn",
 ]
 
 
@@ -39,8 +40,11 @@ class OutboxRow(Struct):
     """One event in the outbox. `seq` grows in commit order within one epoch."""
 
     seq: int
+    message_id: str
     name: str
+    tenant: str
     order_key: str | None
+    at: datetime
     body: bytes
 
 
@@ -148,6 +152,17 @@ class Cycle(Struct):
     renew: list[int]
     want: int
     lease_s: float
+
+
+class Turn(Struct):
+    """What a turn gave: a claim, where something could be claimed.
+
+    `lost` are the fences, finished or renewed by this turn, whose claims were
+    gone: nothing was recorded for them, and their entries may be another's.
+    """
+
+    claim: Claim | None
+    lost: list[int]
 
 
 class ReplyKey(Struct):

@@ -235,5 +235,7 @@ def _version(connection: sqlite3.Connection) -> int:
     ).fetchone()
     if made is None:
         return 0
-    row = connection.execute("SELECT value FROM tenfold_meta WHERE key = 'schema_version'").fetchone()
+    row = connection.execute(
+        "SELECT value FROM tenfold_meta WHERE key = 'schema_version'"
+    ).fetchone()
     return 0 if row is None else int(row[0])

@@ -1,0 +1,102 @@
+"""A module's outbox and stored replies in its SQLite file."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from datetime import datetime
+
+import msgspec
+
+from tenfold.adapters.sqlite.records import find_reply, microseconds, moment, outbox_head
+from tenfold.adapters.sqlite.session import Session
+from tenfold.ports.clock import Clock
+from tenfold.ports.records import OutboxPage, OutboxRow, ReplyKey, StoredReply
+
+__all__ = ["SqliteOutbox"]
+
+EPOCH = "SELECT value FROM tenfold_meta WHERE key = 'epoch'"
+# `seq` alone is a safe place to read on from: a file has one writer, so numbers are committed in
+# order. A store with many writers must order by transaction and stay below its horizon.
+READ = """
+SELECT seq, message_id, name, tenant, order_key, at, body FROM tenfold_outbox
+WHERE seq > ? AND name IN (SELECT value FROM json_each(?)) ORDER BY seq LIMIT ?
+"""
+HAS = """
+SELECT 1 FROM tenfold_outbox INDEXED BY tenfold_outbox_by_key
+WHERE order_key = ? AND name IN (SELECT value FROM json_each(?)) AND tenant = ? LIMIT 1
+"""
+TRIM = """
+DELETE FROM tenfold_outbox WHERE seq <= ? AND at < ? AND seq IN (
+    SELECT seq FROM tenfold_outbox ORDER BY seq LIMIT 5000
+)
+"""
+
+_json = msgspec.json.Encoder()
+
+
+class SqliteOutbox:
+    """The outbox of one module, as the ports `Outbox` and `Replies`."""
+
+    def __init__(self, session: Session, clock: Clock) -> None:
+        self._session = session
+        self._clock = clock
+
+    async def epoch(self) -> str:
+        """The identity of this log, made with the file."""
+        return await self._session.read(lambda c: str(c.execute(EPOCH).fetchone()[0]))
+
+    async def head(self) -> int:
+        """The position of the newest committed event, trimmed ones included; 0 at first."""
+        return await self._session.read(outbox_head)
+
+    async def read(self, after: int, names: Sequence[str], limit: int) -> OutboxPage:
+        """Committed events of these names after a position, in commit order."""
+        return await self._session.read(lambda c: _read(c, after, names, limit))
+
+    async def has(self, names: Sequence[str], order_key: str, tenant: str) -> bool:
+        """Whether an event of one of these names with this order key was published."""
+        values = (order_key, _text(names), tenant)
+        return await self._session.read(lambda c: c.execute(HAS, values).fetchone() is not None)
+
+    async def trim(self, before: datetime, up_to: int) -> int:
+        """Forget events older than `before`, none after `up_to`, in bites; returns how many."""
+        values = (up_to, microseconds(before))
+        forgotten = 0
+        while count := await self._session.write(lambda c: c.execute(TRIM, values).rowcount):
+            forgotten += count
+        return forgotten
+
+    async def find(self, key: ReplyKey) -> StoredReply | None:
+        """The reply stored under a key that has not expired; None where there is none."""
+        now = self._clock.now()
+        return await self._session.read(lambda c: find_reply(c, key.scope, key.key, now))
+
+
+def _read(
+    connection: sqlite3.Connection, after: int, names: Sequence[str], limit: int
+) -> OutboxPage:
+    # The head is read first: where the two statements see different states, a head that is too
+    # old only means that some rows are looked at again; one that is too new would skip rows.
+    head = outbox_head(connection)
+    rows = [
+        OutboxRow(
+            seq=seq,
+            message_id=message_id,
+            name=name,
+            tenant=tenant,
+            order_key=order_key,
+            at=moment(at),
+            body=body,
+        )
+        for seq, message_id, name, tenant, order_key, at, body in connection.execute(
+            READ, (after, _text(names), limit)
+        )
+    ]
+    if len(rows) == limit:
+        return OutboxPage(rows=rows, position=rows[-1].seq)
+    return OutboxPage(rows=rows, position=max(head, after, rows[-1].seq if rows else 0))
+
+
+def _text(values: Sequence[str]) -> str:
+    return _json.encode(list(values)).decode()
