@@ -6,12 +6,21 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from datetime import datetime
 
-from store.importing.lines import Columns, Reason, TakenLine, classify, locate_columns
+from store.catalog.contract import NewProduct
+from store.importing.lines import (
+    CURRENCY,
+    Columns,
+    NotSuchAFileError,
+    Reason,
+    TakenLine,
+    classify,
+    locate_columns,
+)
 from store.importing.reading import Damage, Record
+from store.orders.contract import MAX_INVOICE_LINES, MAX_TOTAL_MINOR
 from tenfold import Money, Struct
-from tenfold.contracts.errors import UserMistakeError
 
-__all__ = ["Intake", "Invoice", "NewProduct", "take_in"]
+__all__ = ["Intake", "Invoice", "take_in"]
 
 Refuse = Callable[[Record, Reason], None]
 
@@ -27,19 +36,15 @@ class Invoice(Struct):
     @property
     def total(self) -> Money:
         """The exact sum of its lines, each at its own price."""
-        return sum((line.price * line.quantity for line in self.lines), Money.zero("GBP"))
-
-
-class NewProduct(Struct):
-    """A product as the first taken line of its stock code describes and prices it."""
-
-    sku: str
-    name: str
-    price: Money
+        return sum((line.price * line.quantity for line in self.lines), Money.zero(CURRENCY))
 
 
 class Intake(Struct):
-    """All that the file held. `lines` = `taken` + the sum of `refused`."""
+    """All that the file held. `lines` = `taken` + the sum of `refused`.
+
+    `products` has each stock code as the first line taken for it names and
+    prices it.
+    """
 
     lines: int
     taken: int
@@ -56,12 +61,14 @@ def take_in(records: Iterable[Record | Damage], begin: Callable[[list[str]], Ref
     it was placed and by whom; a further line for another customer contradicts
     it and is refused as unreadable, while a differing minute is not. Where the
     file breaks off, the invoice that was being read is not recorded, since its
-    missing lines could never be added: its lines are refused as unreadable.
+    missing lines could never be added: its lines are refused as unreadable. So
+    are those of an invoice with more lines, or a larger total, than an order
+    can have.
 
     Args:
         begin: is given the header's names and returns what each refused record
             is handed to.
-    Raises: UserMistakeError where the first line is no header of such a file.
+    Raises: NotSuchAFileError where the first line is no header of such a file.
     """
     iterator = iter(records)
     header, columns = _header(iterator)
@@ -79,7 +86,7 @@ def _header(records: Iterable[Record | Damage]) -> tuple[list[str], Columns]:
     first = next(iter(records), None)
     if isinstance(first, Damage) or (first is not None and first.fields is None):
         detail = first.detail if isinstance(first, Damage) else "its first line is no CSV"
-        raise UserMistakeError(
+        raise NotSuchAFileError(
             f"line 1: the file cannot be read ({detail}), so nothing was taken from it. "
             "Fetch it again, or export it anew."
         )
@@ -105,10 +112,12 @@ class _Sorting:
         self._lines += 1
         judged = classify(record.line, record.fields, columns)
         if isinstance(judged, Reason):
-            return self._turn_down(record, judged)
+            self._turn_down(record, judged)
+            return
         lines = self._invoices.setdefault(judged.invoice, [])
         if lines and lines[0].customer_id != judged.customer_id:
-            return self._turn_down(record, Reason.UNREADABLE)
+            self._turn_down(record, Reason.UNREADABLE)
+            return
         lines.append(judged)
         if judged.invoice != self._newest_invoice:
             self._newest_invoice, self._newest = judged.invoice, []
@@ -120,24 +129,23 @@ class _Sorting:
     def break_off(self, damage: Damage) -> None:
         """Take back the invoice in whose midst the file ended."""
         self._damage = f"line {damage.line}: the file breaks off here ({damage.detail})"
-        lines = self._invoices.pop(self._newest_invoice, [])
-        records = {record.line: record for record in self._newest}
-        for line in lines:
-            lost = Record(line=line.line, text="", fields=None)
-            self._turn_down(records.get(line.line, lost), Reason.UNREADABLE)
+        self._take_back(self._invoices.pop(self._newest_invoice, []))
 
     def result(self) -> Intake:
         """What was read, with products only for lines that were taken in the end."""
-        used = {line.sku for lines in self._invoices.values() for line in lines}
-        invoices = [
-            Invoice(
+        invoices = []
+        for number, lines in self._invoices.items():
+            invoice = Invoice(
                 number=number,
                 customer_id=lines[0].customer_id,
                 placed_at=lines[0].placed_at,
                 lines=lines,
             )
-            for number, lines in self._invoices.items()
-        ]
+            if len(lines) <= MAX_INVOICE_LINES and invoice.total.minor <= MAX_TOTAL_MINOR:
+                invoices.append(invoice)
+            else:
+                self._take_back(lines)
+        used = {line.sku for invoice in invoices for line in invoice.lines}
         return Intake(
             lines=self._lines,
             taken=sum(len(invoice.lines) for invoice in invoices),
@@ -146,6 +154,14 @@ class _Sorting:
             products=[product for product in self._products.values() if product.sku in used],
             damage=self._damage,
         )
+
+    def _take_back(self, lines: list[TakenLine]) -> None:
+        # Only the newest invoice's records are at hand; keeping all of them would cost as much
+        # memory as the file.
+        records = {record.line: record for record in self._newest}
+        for line in lines:
+            lost = Record(line=line.line, text=f"{line.invoice},{line.sku}", fields=None)
+            self._turn_down(records.get(line.line, lost), Reason.UNREADABLE)
 
     def _turn_down(self, record: Record, reason: Reason) -> None:
         self._refused[reason] += 1

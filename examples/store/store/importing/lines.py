@@ -9,10 +9,23 @@ from decimal import Decimal
 from difflib import get_close_matches
 from enum import Enum
 
-from tenfold import Money, Struct
-from tenfold.contracts.errors import UserMistakeError
+import msgspec
 
-__all__ = ["COLUMNS", "Columns", "Reason", "TakenLine", "classify", "locate_columns"]
+from store.catalog.contract import MAX_PRICE_MINOR, ProductName, Sku
+from store.inventory.contract import Quantity
+from store.orders.contract import CustomerId, InvoiceNo
+from tenfold import Money, Struct
+
+__all__ = [
+    "COLUMNS",
+    "CURRENCY",
+    "Columns",
+    "NotSuchAFileError",
+    "Reason",
+    "TakenLine",
+    "classify",
+    "locate_columns",
+]
 
 COLUMNS = (
     "InvoiceNo",
@@ -25,14 +38,15 @@ COLUMNS = (
     "Country",
 )
 CURRENCY = "GBP"
-LONGEST_CODE = 64
-LONGEST_NAME = 200
-LARGEST_QUANTITY = 1_000_000
-LARGEST_PRICE = Decimal(10) ** 9
+"""The currency of the files: they name none, and are a British shop's."""
+
 _WHOLE = re.compile(r"\+?[0-9]{1,40}", re.ASCII)
 _DECIMAL = re.compile(r"[+-]?(?:[0-9]{1,40}(?:\.[0-9]{0,20})?|\.[0-9]{1,20})", re.ASCII)
 _MOMENT = re.compile(r"(\d{1,2})/(\d{1,2})/(\d{4}) (\d{1,2}):(\d{2})", re.ASCII)
-_CODE = re.compile(r"[^\x00-\x1f\x7f-\x9f]+")
+
+
+class NotSuchAFileError(Exception):
+    """The file is not one that can be imported; the message says what is wrong with it."""
 
 
 class Reason(str, Enum):
@@ -53,6 +67,16 @@ class Columns(Struct):
     at: tuple[int, ...]
 
 
+class _Allowed(Struct):
+    """What the store's contracts allow in a line."""
+
+    invoice: InvoiceNo
+    sku: Sku
+    name: ProductName
+    quantity: Quantity
+    customer_id: CustomerId
+
+
 class TakenLine(Struct):
     """A line that becomes part of an order. `price` is of one piece, as it was charged then."""
 
@@ -69,7 +93,7 @@ class TakenLine(Struct):
 def locate_columns(header: Sequence[str]) -> Columns:
     """Find the columns by name; their order and further ones do not matter.
 
-    Raises: UserMistakeError naming the columns that are missing (NOT_DONE).
+    Raises: NotSuchAFileError naming the columns that are missing.
     """
     found = [name.strip() for name in header]
     missing = [name for name in COLUMNS if name not in found]
@@ -81,14 +105,13 @@ def locate_columns(header: Sequence[str]) -> Columns:
             for name in missing
             if (match := get_close_matches(name, found, n=1))
         ]
-        raise UserMistakeError(
+        raise NotSuchAFileError(
             f"line 1: the columns {', '.join(missing)} are missing; found {shown}"
             f"{', …' if len(found) > 12 else ''}. The first line must name the columns "
-            f"{','.join(COLUMNS)}, in any order."
-            + (f" {'; '.join(nearest)}." if nearest else "")
+            f"{','.join(COLUMNS)}, in any order." + (f" {'; '.join(nearest)}." if nearest else "")
         )
     if doubled:
-        raise UserMistakeError(
+        raise NotSuchAFileError(
             f"line 1: the columns {', '.join(doubled)} stand there more than once, so that it "
             "is not clear which to read. Keep one of each."
         )
@@ -102,7 +125,8 @@ def classify(line: int, fields: Sequence[str] | None, columns: Columns) -> Taken
     can be trusted, since everything after the break may stand in the wrong
     column: it is `cancelled` or `unreadable`. A price that is no number is not
     above zero; one with more decimals than the currency has is unreadable,
-    since rounding it would be a guess.
+    since rounding it would be a guess, and so is a code, name or number that
+    the store's contracts do not allow.
     """
     if fields is None:
         return Reason.UNREADABLE
@@ -125,16 +149,8 @@ def classify(line: int, fields: Sequence[str] | None, columns: Columns) -> Taken
     if not customer:
         return Reason.NO_CUSTOMER
     placed_at = _moment(moment_text)
-    readable = (
-        placed_at is not None
-        and all(_is_code(code) for code in (invoice, sku, customer))
-        and _CODE.fullmatch(name) is not None
-        and len(name) <= LONGEST_NAME
-        and quantity <= LARGEST_QUANTITY
-        and price < LARGEST_PRICE
-        and price == round(price, 2)
-    )
-    if placed_at is None or not readable:
+    exact = price == round(price, 2) and price.scaleb(2) <= MAX_PRICE_MINOR
+    if placed_at is None or not exact or not _allowed(invoice, sku, name, quantity, customer):
         return Reason.UNREADABLE
     return TakenLine(
         line=line,
@@ -148,6 +164,21 @@ def classify(line: int, fields: Sequence[str] | None, columns: Columns) -> Taken
     )
 
 
+def _allowed(invoice: str, sku: str, name: str, quantity: int, customer_id: str) -> bool:
+    fields = {
+        "invoice": invoice,
+        "sku": sku,
+        "name": name,
+        "quantity": quantity,
+        "customer_id": customer_id,
+    }
+    try:
+        msgspec.convert(fields, _Allowed)
+    except msgspec.ValidationError:
+        return False
+    return True
+
+
 def _moment(text: str) -> datetime | None:
     match = _MOMENT.fullmatch(text)
     if match is None:
@@ -157,10 +188,6 @@ def _moment(text: str) -> datetime | None:
         return datetime(year, month, day, hour, minute, tzinfo=UTC)
     except ValueError:
         return None
-
-
-def _is_code(text: str) -> bool:
-    return len(text) <= LONGEST_CODE and _CODE.fullmatch(text) is not None
 
 
 def _short(text: str) -> str:

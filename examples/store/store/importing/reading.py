@@ -57,7 +57,7 @@ def open_bytes(path: Path) -> IO[bytes]:
     magic = plain.read(2)
     plain.seek(0)
     if magic == _GZIP_MAGIC:
-        return cast(IO[bytes], gzip.GzipFile(fileobj=plain, mode="rb"))
+        return cast("IO[bytes]", gzip.GzipFile(fileobj=plain, mode="rb"))
     return plain
 
 
@@ -129,7 +129,7 @@ def _physical_lines(stream: IO[bytes]) -> Iterator[_Line | Damage]:
     while True:
         try:
             # read1 hands over what was decompressed before an error; read would lose it.
-            chunk = cast(gzip.GzipFile, stream).read1(_CHUNK_BYTES)
+            chunk = cast("gzip.GzipFile", stream).read1(_CHUNK_BYTES)
         except (EOFError, OSError, zlib.error) as error:
             if pending:
                 # The rest of this line is lost: what stands there may be half a number.
