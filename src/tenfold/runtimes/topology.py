@@ -41,21 +41,28 @@ _Name = Annotated[str, msgspec.Meta(pattern=r"^[a-z][a-z0-9_]*$", max_length=40)
 class HttpLimits(Struct):
     """Where the product listens, and what it takes from one caller: `[topologies.X.http]`.
 
-    `allowed_origins` are those that browsers may call from (CORS); `"*"` is any.
-    `drain_s` bounds how long a stop waits for requests and work in hand.
+    `max_concurrent` bounds requests in progress, `max_depth` the nesting of
+    arguments whose type does not. `allowed_origins` are those that browsers may
+    call from (CORS; `"*"` is any); `allowed_hosts` are the host names that are
+    answered to, beside those of this machine. `drain_s` bounds how long a stop
+    waits for the work in hand.
     """
 
     host: str = "127.0.0.1"
     port: Annotated[int, msgspec.Meta(ge=0, le=65535)] = 8000
     max_body_bytes: _Positive = 1_048_576
+    max_target_bytes: _Positive = 8_192
     max_header_bytes: _Positive = 32_768
-    max_nesting: _Positive = 32
-    max_concurrency: _Positive = 1_000
+    max_headers: _Positive = 100
+    max_depth: _Positive = 64
+    max_concurrent: _Positive = 1_000
     header_timeout_s: _Seconds = 10.0
-    body_timeout_s: _Seconds = 20.0
+    body_timeout_s: _Seconds = 10.0
+    max_wait_s: _Seconds = 60.0
     keep_alive_s: _Seconds = 5.0
     drain_s: _Seconds = 10.0
     allowed_origins: tuple[str, ...] = ()
+    allowed_hosts: tuple[str, ...] = ()
 
 
 class QueueLimits(Struct):
