@@ -22,6 +22,7 @@ from sqlalchemy.sql.expression import CompoundSelect, Select
 from tenfold.contracts.structs import Struct
 from tenfold.tables.columns import TENANT
 from tenfold.tables.errors import StatementRefusedError
+from tenfold.tables.upsert import Incoming, OnConflict
 
 __all__ = [
     "GENERATION_MARK",
@@ -185,7 +186,10 @@ class ScopedCompiler(_Compiler):
                 self._scope, "is INSERT … SELECT", "Read the rows, then insert them."
             )
         conflict = insert_stmt._post_values_clause
-        self._refuse_tenant(key for key, _ in getattr(conflict, "update_values_to_set", ()))
+        if conflict is not None and not isinstance(conflict, OnConflict):
+            raise refuse_statement(
+                self._scope, "has an ON CONFLICT of one database", "Use tenfold.tables.upsert."
+            )
         parent: Any = super()
         return str(parent.visit_insert(self._with_tenant(insert_stmt, table), **kw))
 
@@ -204,6 +208,25 @@ class ScopedCompiler(_Compiler):
         if not given:
             return statement.values({**_every_column(table, bool(tenant)), **tenant})
         return statement.values(tenant) if tenant else statement
+
+    def visit_tenfold_on_conflict(self, conflict: OnConflict, **kw: Any) -> str:
+        """ON CONFLICT, on the tenant's own rows."""
+        quote = self.preparer.quote
+        on = [name for name in conflict.on if name != TENANT]
+        target = ", ".join(quote(name) for name in ([TENANT] if self._scope.scoped else []) + on)
+        if not conflict.names:
+            return f"ON CONFLICT ({target}) DO NOTHING"
+        kw.pop("visited_bindparam", None)
+        changes = ", ".join(
+            f"{quote(name)} = {self.process(value.self_group(), **kw)}"
+            for name, value in zip(conflict.names, conflict.values, strict=True)
+        )
+        where = "" if conflict.where is None else f" WHERE {self.process(conflict.where, **kw)}"
+        return f"ON CONFLICT ({target}) DO UPDATE SET {changes}{where}"
+
+    def visit_tenfold_incoming(self, element: Incoming[Any], **kw: Any) -> str:
+        """The value that the insert brought."""
+        return f"excluded.{self.preparer.quote(element.name)}"
 
     def visit_update(self, update_stmt: Update, visiting_cte: Any = None, **kw: Any) -> str:
         """An update of the tenant's rows."""

@@ -21,7 +21,14 @@ from sqlalchemy.exc import CompileError, SQLAlchemyError
 from tenfold.adapters.sqlite.constraints import constraint_of
 from tenfold.adapters.sqlite.plan import Plan, Shape
 from tenfold.tables.errors import StatementRefusedError
-from tenfold.tables.scoping import Scope, ScopedCompiler, ScopedPreparer, is_statement
+from tenfold.tables.scoping import (
+    Scope,
+    ScopedCompiler,
+    ScopedPreparer,
+    generation_mark,
+    is_statement,
+)
+from tenfold.tables.search import Matches
 
 __all__ = ["Plan", "Planner", "constraint_of"]
 
@@ -30,6 +37,24 @@ _KEPT_SHAPES: Final = 256
 
 class _Compiler(ScopedCompiler, SQLiteCompiler):
     """SQLite's compiler, confined to one tenant."""
+
+    def visit_tenfold_matches(self, element: Matches, **kw: Any) -> str:
+        """Rows by key, of the rows of the index that match."""
+        key = ", ".join(self.process(column, **kw) for column in element.key)
+        names = ", ".join(self.preparer.quote(column.name) for column in element.key)
+        index = self._physical_index(element, "")
+        rows = self._physical_index(element, "_rows")
+        return (
+            f"({key}) IN (SELECT {names} FROM {rows} WHERE doc IN (SELECT rowid FROM {index} "
+            f"WHERE {index} MATCH {self.process(element.text, **kw)}))"
+        )
+
+    def _physical_index(self, element: Matches, suffix: str) -> str:
+        name = element.index_name
+        projection = self._scope.projections.get(element.table_name)
+        if projection is not None:
+            name = f"{name}__{generation_mark(projection)}"
+        return self.preparer.quote_identifier(name + suffix)
 
 
 class _Preparer(ScopedPreparer, SQLiteIdentifierPreparer):
