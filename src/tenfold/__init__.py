@@ -22,12 +22,13 @@ if TYPE_CHECKING:
     from tenfold.path.declare import job as job
     from tenfold.path.declare import schedule as schedule
     from tenfold.path.declare import subscribe as subscribe
+    from tenfold.path.proxies import keyed as keyed
+    from tenfold.path.proxies import stale_ok as stale_ok
     from tenfold.path.unit_of_work import call_key as call_key
     from tenfold.path.unit_of_work import new_id as new_id
     from tenfold.path.unit_of_work import now as now
     from tenfold.path.unit_of_work import principal as principal
     from tenfold.path.unit_of_work import publish as publish
-    from tenfold.path.proxies import stale_ok as stale_ok
     from tenfold.ports.database import Database as Database
 
 _HOMES = {
@@ -48,6 +49,7 @@ _HOMES = {
     "command": "tenfold.contracts.operations",
     "job": "tenfold.path.declare",
     "new_id": "tenfold.path.unit_of_work",
+    "keyed": "tenfold.path.proxies",
     "now": "tenfold.path.unit_of_work",
     "principal": "tenfold.path.unit_of_work",
     "publish": "tenfold.path.unit_of_work",
@@ -56,7 +58,7 @@ _HOMES = {
     "stale_ok": "tenfold.path.proxies",
     "subscribe": "tenfold.path.declare",
 }
-__all__ = list(_HOMES)  # noqa: PLE0605
+__all__ = list(_HOMES)
 __version__ = "0.1.0"
 
 

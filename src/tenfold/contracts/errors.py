@@ -15,6 +15,7 @@ __all__ = [
     "InvalidArgumentsError",
     "InvalidResultError",
     "KeyReusedError",
+    "LeaseLostError",
     "NotPermittedError",
     "OutOfUnitOfWorkError",
     "Outcome",
@@ -103,7 +104,7 @@ class DeadlineExceededError(TenfoldError):
 
 
 class OverloadedError(TenfoldError):
-    """More work came than the declared limits admit; nothing was begun. Retry after `retry_after_s`."""
+    """More came than the declared limits admit; nothing was begun. Retry after `retry_after_s`."""
 
     code = "admit.overloaded"
 
@@ -158,6 +159,12 @@ class StoreUnavailableError(TenfoldError):
     """The database could not carry out the work: full disk, lost file, or too many conflicts."""
 
     code = "store.unavailable"
+
+
+class LeaseLostError(TenfoldError):
+    """A worker's lease on a queue entry had passed to another when it came to commit."""
+
+    code = "queue.lease_lost"
 
 
 class UserMistakeError(TenfoldError):

@@ -132,7 +132,7 @@ def _split_route(route: str | None) -> tuple[str | None, str | None]:
     if method not in _METHODS or not path.startswith("/"):
         raise ContractError(
             f"The route {route!r} cannot be served. Write it as "
-            f"\"METHOD /path/{{name}}\" with METHOD one of {', '.join(_METHODS)}."
+            f'"METHOD /path/{{name}}" with METHOD one of {", ".join(_METHODS)}.'
         )
     return method, path
 
@@ -140,11 +140,11 @@ def _split_route(route: str | None) -> tuple[str | None, str | None]:
 def _declare(declaration: Declaration) -> Callable[[_Method], _Method]:
     if not declaration.who:
         raise ContractError(
-            "An operation has an empty who=. Say \"anyone\", \"internal\" or a permission."
+            'An operation has an empty who=. Say "anyone", "internal" or a permission.'
         )
     if declaration.who == "internal" and declaration.path is not None:
         raise ContractError(
-            f"{declaration.method} {declaration.path} is for \"internal\" callers and has a "
+            f'{declaration.method} {declaration.path} is for "internal" callers and has a '
             "route, which would publish it. Drop the route, or name who may call it."
         )
     if not 0 < declaration.timeout_s <= 300:

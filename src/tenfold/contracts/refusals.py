@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from typing import Any, ClassVar, dataclass_transform, get_type_hints
 
@@ -36,7 +37,7 @@ class Refusal(Exception, metaclass=_RefusalMeta):
         cls.status = status
         cls.code = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", cls.__name__).lower()
         inherited = tuple(getattr(cls.__mro__[1], "fields", ()))
-        own = tuple(n for n in cls.__dict__.get("__annotations__", {}) if not n.startswith("_"))
+        own = tuple(n for n in inspect.get_annotations(cls) if not n.startswith("_"))
         cls.fields = inherited + own
 
     def __init__(self, **values: Any) -> None:

@@ -19,7 +19,12 @@ Instant = Annotated[datetime, msgspec.Meta(tz=True)]
 Currency = Annotated[str, msgspec.Meta(pattern="^[A-Z]{3}$", examples=["GBP"])]
 """A currency's ISO 4217 code."""
 
-_Amount = Annotated[Decimal, msgspec.Meta(extra_json_schema={"pattern": r"^-?[0-9]{1,15}(\.[0-9]{1,4})?$", "examples": ["2.55"]})]
+_Amount = Annotated[
+    Decimal,
+    msgspec.Meta(
+        extra_json_schema={"pattern": r"^-?[0-9]{1,15}(\.[0-9]{1,4})?$", "examples": ["2.55"]}
+    ),
+]
 _T = TypeVar("_T")
 
 

@@ -79,7 +79,9 @@ class ScheduleDeclaration(Struct):
 
 
 @overload
-def subscribe(method: Callable[[_Self, _E], Awaitable[None]], /) -> Callable[[_Self, _E], Awaitable[None]]: ...
+def subscribe(
+    method: Callable[[_Self, _E], Awaitable[None]], /
+) -> Callable[[_Self, _E], Awaitable[None]]: ...
 @overload
 def subscribe(
     *,
@@ -162,7 +164,9 @@ class EnqueueOptions(Struct):
 class Job(Generic[_P]):
     """A job of a module, as a descriptor: on an instance it is a `BoundJob`."""
 
-    def __init__(self, method: Callable[Concatenate[Any, _P], Awaitable[None]], background: Background) -> None:
+    def __init__(
+        self, method: Callable[Concatenate[Any, _P], Awaitable[None]], background: Background
+    ) -> None:
         self.method = method
         self.background = background
         self.name = method.__name__

@@ -6,7 +6,7 @@ from bisect import bisect_left
 
 from tenfold.contracts.structs import Struct
 
-__all__ = ["BUCKETS_S", "Stop", "StopCount"]
+__all__ = ["BUCKETS_S", "Stop", "StopCount", "Stops"]
 
 BUCKETS_S: tuple[float, ...] = (
     0.000_05,
@@ -94,3 +94,30 @@ class Stop:
     def _cell(self, label: str, outcome: str) -> list[float]:
         cell: list[float] = [0] * (len(BUCKETS_S) + 1) + [0.0]
         return self._cells.setdefault(label, {}).setdefault(outcome, cell)
+
+
+class Stops:
+    """One `Stop` for each stop of the path, shared by all modules of a process."""
+
+    def __init__(self) -> None:
+        self.edge = Stop("edge")
+        self.admit = Stop("admit")
+        self.handle = Stop("handle")
+        self.unit_of_work = Stop("unit_of_work")
+        self.outbox = Stop("outbox")
+        self.relay = Stop("relay")
+        self.queue = Stop("queue")
+        self.projection = Stop("projection")
+
+    def all(self) -> list[Stop]:
+        """In the order of the path."""
+        return [
+            self.edge,
+            self.admit,
+            self.handle,
+            self.unit_of_work,
+            self.outbox,
+            self.relay,
+            self.queue,
+            self.projection,
+        ]

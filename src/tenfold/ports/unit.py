@@ -66,7 +66,9 @@ class Unit:
         "fence",
         "inbox",
         "message_id",
+        "projection",
         "reply_key",
+        "sealed",
         "session",
         "tenant",
     )
@@ -81,17 +83,21 @@ class Unit:
         self.inbox: InboxKey | None = None
         self.fence: int | None = None
         self.reply_key: ReplyKey | None = None
+        self.projection: tuple[str, int] | None = None
+        """The projection and generation whose tables this unit writes, instead of the active."""
         self.encode_reply: Callable[[Any], bytes] = _no_reply
         self.cancelled = False
+        """Set by the waiting side: whoever carries the unit rolls it back if it still can."""
+        self.sealed = False
+        """Set by the carrying side just before its last look at `cancelled`: from then on the
+        unit may commit, so that whoever gives up afterwards must say MAYBE_DONE."""
         self.session: Any = None
         """The store's own session while the unit is open; None before and after."""
 
     @property
     def must_commit(self) -> bool:
         """Whether there is anything to commit although the handler ran no statement."""
-        return bool(
-            self.events or self.entries or self.buffered or self.inbox or self.reply_key
-        )
+        return bool(self.events or self.entries or self.buffered or self.inbox or self.reply_key)
 
 
 def _no_reply(_: Any) -> bytes:

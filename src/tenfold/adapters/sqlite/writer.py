@@ -1,0 +1,314 @@
+"""The one thread that writes a module's file: it steps handlers, and groups their commits.
+
+Units of work that are ready together are run one after another, each in a
+savepoint of its own, and share one commit; every answer waits for that commit,
+refusals included, since they may rest on state that would vanish with it. While
+one group is synced the next one gathers, so that no unit ever waits for company.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import threading
+from collections.abc import Callable, Coroutine
+from contextvars import Context
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from typing import Any, TypeVar
+
+from tenfold.adapters.sqlite.connection import open_writer, unavailable
+from tenfold.contracts.errors import Outcome, StoreUnavailableError, TenfoldError
+from tenfold.ports.unit import Unit, UnitLostError
+
+__all__ = ["CommitNews", "Task", "UnitTask", "Writer"]
+
+_T = TypeVar("_T")
+GROUP = 64
+"""Units of work in one commit, at the most."""
+_PLATFORM_ATTEMPTS = 3
+
+
+class CommitNews:
+    """What a committed group holds for others: events up to a position, or queue entries."""
+
+    __slots__ = ("entries", "head")
+
+    def __init__(self) -> None:
+        self.head = 0
+        self.entries = False
+
+
+class Task:
+    """The platform's own work on the file: a function of the connection."""
+
+    __slots__ = ("attempts", "error", "future", "loop", "result", "work")
+
+    def __init__(self, work: Callable[[sqlite3.Connection], Any]) -> None:
+        self.work = work
+        self.loop = asyncio.get_running_loop()
+        self.future: asyncio.Future[Any] = self.loop.create_future()
+        self.result: Any = None
+        self.error: BaseException | None = None
+        self.attempts = 0
+
+    def run(self, connection: sqlite3.Connection, news: CommitNews) -> Any:
+        """Carry it out inside its savepoint."""
+        return self.work(connection)
+
+    @property
+    def abandoned(self) -> bool:
+        """Whether nobody waits for it any more, so that it need not begin."""
+        return self.future.cancelled()
+
+    def give_up(self) -> None:
+        """Let go of what would have been run."""
+
+    def lost(self, error: StoreUnavailableError) -> BaseException | None:
+        """What to answer when the group was rolled back by another's failure; None: run again."""
+        self.attempts += 1
+        return error if self.attempts >= _PLATFORM_ATTEMPTS else None
+
+
+class UnitTask(Task):
+    """A unit of work, with the handler that is to be stepped inside it."""
+
+    __slots__ = ("carry", "context", "handler", "unit", "value")
+
+    def __init__(
+        self,
+        unit: Unit,
+        handler: Coroutine[Any, Any, Any] | None,
+        context: Context,
+        value: Any,
+        carry: Callable[[sqlite3.Connection, UnitTask, CommitNews], Any],
+    ) -> None:
+        super().__init__(_nothing)
+        self.unit = unit
+        self.handler = handler
+        self.context = context
+        self.value = value
+        self.carry = carry
+
+    def run(self, connection: sqlite3.Connection, news: CommitNews) -> Any:
+        """Carry it out inside its savepoint."""
+        return self.carry(connection, self, news)
+
+    @property
+    def abandoned(self) -> bool:
+        """Whether nobody waits for it any more, so that it need not begin."""
+        return self.unit.cancelled or self.future.cancelled()
+
+    def give_up(self) -> None:
+        """Let go of the handler, which was begun and will not be finished."""
+        if self.handler is not None:
+            self.handler.close()
+
+    def lost(self, error: StoreUnavailableError) -> BaseException | None:
+        """A handler that was stepped cannot be stepped again: the path begins it anew."""
+        lost = UnitLostError(
+            "The group of units of work that this one belonged to was rolled back. Nothing was "
+            "committed, and it may be begun again."
+        )
+        lost.__cause__ = error
+        return lost
+
+
+def _nothing(_: sqlite3.Connection) -> None:
+    return None
+
+
+class Writer:
+    """The writing thread of one module's file."""
+
+    def __init__(self, file: Path, module: str, on_commit: Callable[[CommitNews], None]) -> None:
+        self._file = file
+        self._module = module
+        self._on_commit = on_commit
+        self._queue: SimpleQueue[Task | None] = SimpleQueue()
+        self._thread: threading.Thread | None = None
+        self._broken: StoreUnavailableError | None = None
+
+    def start(self) -> None:
+        """Start the thread. The file must be there and migrated."""
+        self._thread = threading.Thread(
+            target=self._run, name=f"tenfold-writer-{self._module}", daemon=True
+        )
+        self._thread.start()
+
+    def close(self) -> None:
+        """End the thread after what was handed in is committed; waits for it."""
+        if self._thread is not None:
+            self._queue.put(None)
+            self._thread.join()
+            self._thread = None
+
+    @property
+    def broken(self) -> StoreUnavailableError | None:
+        """Why nothing more is written, after a sync of the log failed; None while all is well."""
+        return self._broken
+
+    def submit(self, task: Task) -> None:
+        """Hand work in; its future is answered after the commit."""
+        self._queue.put(task)
+
+    def _run(self) -> None:
+        connection = open_writer(self._file)
+        try:
+            ending = False
+            while not ending:
+                group: list[Task] = []
+                task = self._queue.get()
+                while task is not None:
+                    group.append(task)
+                    if len(group) >= GROUP:
+                        break
+                    try:
+                        task = self._queue.get_nowait()
+                    except Empty:
+                        break
+                else:
+                    ending = True
+                task = None
+                while group:
+                    group = self._commit_group(connection, group)
+        finally:
+            connection.close()
+
+    def _commit_group(self, connection: sqlite3.Connection, group: list[Task]) -> list[Task]:
+        """Run a group in one transaction and answer it; returns what is to be run again."""
+        news = CommitNews()
+        if self._broken is not None:
+            self._answer(group, news, failure=self._broken)
+            return []
+        done: list[Task] = []
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+        except sqlite3.Error as error:
+            self._answer(group, news, failure=self._failure(error))
+            return []
+        for position, task in enumerate(group):
+            done.append(task)
+            fatal = self._run_one(connection, task, news)
+            if fatal is not None:
+                _roll_back(connection)
+                return self._lose(done[:-1], task, fatal) + group[position + 1 :]
+        try:
+            connection.execute("COMMIT")
+        except sqlite3.Error as error:
+            return self._commit_failed(connection, group, error)
+        self._answer(group, news)
+        return []
+
+    def _run_one(
+        self, connection: sqlite3.Connection, task: Task, news: CommitNews
+    ) -> StoreUnavailableError | None:
+        """Run one task in a savepoint; returns the failure that took the transaction with it."""
+        task.error = None
+        if task.abandoned:
+            task.give_up()
+            task.error = asyncio.CancelledError()
+            return None
+        mine = CommitNews()
+        try:
+            connection.execute("SAVEPOINT unit")
+            task.result = task.run(connection, mine)
+            connection.execute("RELEASE unit")
+            news.head = max(news.head, mine.head)
+            news.entries |= mine.entries
+            return None
+        except BaseException as error:  # whatever a handler raises is its caller's to see
+            cause = _sqlite_failure(error)
+            if not connection.in_transaction:
+                return self._failure(cause or sqlite3.OperationalError(str(error)))
+            try:
+                connection.execute("ROLLBACK TO unit")
+                connection.execute("RELEASE unit")
+            except sqlite3.Error as failed:
+                return self._failure(failed)
+            task.error = self._failure(cause) if cause is not None else error
+            return None
+
+    def _lose(
+        self, before: list[Task], culprit: Task, failure: StoreUnavailableError
+    ) -> list[Task]:
+        """Answer a rolled-back group: the one that failed fails, the others are run again."""
+        culprit.error = failure
+        again: list[Task] = []
+        answered = [culprit]
+        for task in before:
+            error = task.lost(failure)
+            if error is None:
+                again.append(task)
+            else:
+                task.error = error
+                answered.append(task)
+        self._answer(answered, CommitNews())
+        return again
+
+    def _commit_failed(
+        self, connection: sqlite3.Connection, group: list[Task], error: sqlite3.Error
+    ) -> list[Task]:
+        failure = self._failure(error)
+        if error.sqlite_errorname.startswith("SQLITE_IOERR"):
+            # After a failed sync nobody knows what the disk holds: the log may come back with
+            # this commit at the next start. Going on would build on state that may vanish.
+            failure = unavailable(self._module, error, outcome=Outcome.MAYBE_DONE)
+            self._broken = failure
+        _roll_back(connection)
+        self._answer(group, CommitNews(), failure=failure)
+        return []
+
+    def _failure(self, error: sqlite3.Error) -> StoreUnavailableError:
+        failure = unavailable(self._module, error)
+        failure.__cause__ = error
+        return failure
+
+    def _answer(
+        self, tasks: list[Task], news: CommitNews, failure: StoreUnavailableError | None = None
+    ) -> None:
+        """Wake everyone who waits for these tasks: one call into the loop for all of them."""
+        if failure is not None:
+            for task in tasks:
+                task.error = failure
+        by_loop: dict[asyncio.AbstractEventLoop, list[Task]] = {}
+        for task in tasks:
+            by_loop.setdefault(task.loop, []).append(task)
+        for loop, group in by_loop.items():
+            try:
+                loop.call_soon_threadsafe(self._deliver, group, news)
+            except RuntimeError:
+                pass  # that loop has ended, and nobody waits for the answers
+
+    def _deliver(self, tasks: list[Task], news: CommitNews) -> None:
+        for task in tasks:
+            if task.future.done():
+                continue
+            if task.error is not None:
+                task.future.set_exception(
+                    task.error
+                    if not isinstance(task.error, (asyncio.CancelledError, StopIteration))
+                    else UnitLostError("The unit of work was given up by its caller.")
+                )
+            else:
+                task.future.set_result(task.result)
+        if news.head or news.entries:
+            self._on_commit(news)
+
+
+def _roll_back(connection: sqlite3.Connection) -> None:
+    if connection.in_transaction:
+        try:
+            connection.execute("ROLLBACK")
+        except sqlite3.Error:
+            # SQLite refuses ROLLBACK only where there is no transaction left to roll back.
+            if connection.in_transaction:
+                raise
+
+
+def _sqlite_failure(error: BaseException) -> sqlite3.Error | None:
+    """The failure of the store itself behind an error: not a constraint, not a wrong statement."""
+    if isinstance(error, TenfoldError) or not isinstance(error, sqlite3.OperationalError):
+        return None
+    name = getattr(error, "sqlite_errorname", "")
+    return error if name.startswith(("SQLITE_FULL", "SQLITE_IOERR", "SQLITE_BUSY")) else None

@@ -1,0 +1,137 @@
+"""Background handlers of a module: its subscriptions, jobs and schedules, read and compiled."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Awaitable, Callable
+from typing import Any, get_type_hints
+
+import msgspec
+
+from tenfold.contracts.errors import ContractError
+from tenfold.contracts.operations import Kind
+from tenfold.contracts.structs import Event, Struct
+from tenfold.path.declare import (
+    BACKGROUND_ATTRIBUTE,
+    Background,
+    Job,
+    Projection,
+    ScheduleDeclaration,
+    Subscription,
+)
+
+__all__ = ["HandlerSpec", "read_background"]
+
+
+class HandlerSpec(Struct):
+    """One background handler.
+
+    `name` is unique in its module; a projection's handlers are
+    `projection.method`. `payload` is the event, or a struct of the job's
+    arguments; `start` and `cron` are set for subscriptions and schedules.
+    """
+
+    name: str
+    kind: Kind
+    background: Background
+    payload: type[msgspec.Struct]
+    method: Callable[..., Awaitable[None]]
+    start: str = "beginning"
+    cron: str | None = None
+    projection: str | None = None
+
+
+class NoArguments(Struct):
+    """The payload of a schedule."""
+
+
+def read_background(owner: type, projection: str | None = None) -> list[HandlerSpec]:
+    """Read the background handlers of a module's class, or of one of its projections.
+
+    Returns: specifications in the order of declaration; `method` is unbound.
+    Raises: ContractError naming the method and what it lacks.
+    """
+    found: list[HandlerSpec] = []
+    for name, member in vars(owner).items():
+        declared = getattr(member, BACKGROUND_ATTRIBUTE, None)
+        prefix = f"{projection}." if projection else ""
+        place = f"{owner.__name__}.{name}"
+        if isinstance(declared, Subscription):
+            found.append(
+                HandlerSpec(
+                    name=prefix + name,
+                    kind=Kind.EVENT,
+                    background=declared.background,
+                    payload=_event_of(place, member),
+                    method=member,
+                    start=declared.start,
+                    projection=projection,
+                )
+            )
+        elif isinstance(declared, ScheduleDeclaration):
+            _refuse_in_projection(place, owner)
+            found.append(
+                HandlerSpec(
+                    name=name,
+                    kind=Kind.SCHEDULE,
+                    background=declared.background,
+                    payload=NoArguments,
+                    method=member,
+                    cron=declared.cron,
+                )
+            )
+        elif isinstance(member, Job):
+            _refuse_in_projection(place, owner)
+            found.append(
+                HandlerSpec(
+                    name=name,
+                    kind=Kind.JOB,
+                    background=member.background,
+                    payload=_arguments_of(place, owner, member.method),
+                    method=member.method,
+                )
+            )
+    return found
+
+
+def _event_of(place: str, method: Callable[..., Any]) -> type[Event]:
+    hints = get_type_hints(method)
+    names = list(inspect.signature(method).parameters)[1:]
+    event = hints.get(names[0]) if len(names) == 1 else None
+    if not (isinstance(event, type) and issubclass(event, Event)):
+        raise ContractError(
+            f"{place} subscribes to nothing. Give it exactly one argument, annotated with the "
+            "event: `async def handler(self, event: OrderPlaced) -> None`."
+        )
+    return event
+
+
+def _arguments_of(place: str, owner: type, method: Callable[..., Any]) -> type[msgspec.Struct]:
+    hints = get_type_hints(method, include_extras=True)
+    fields: list[Any] = []
+    for parameter in list(inspect.signature(method).parameters.values())[1:]:
+        if parameter.kind in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL):
+            raise ContractError(f"The job {place} takes *{parameter.name}. Name every argument.")
+        if parameter.name not in hints:
+            raise ContractError(
+                f"The job {place}({parameter.name}) has no annotation. Give it a type."
+            )
+        field = (parameter.name, hints[parameter.name])
+        fields.append(
+            field if parameter.default is parameter.empty else (*field, parameter.default)
+        )
+    return msgspec.defstruct(
+        f"{owner.__name__}_{method.__name__}",
+        fields,
+        frozen=True,
+        kw_only=True,
+        module=owner.__module__,
+    )
+
+
+def _refuse_in_projection(place: str, owner: type) -> None:
+    if issubclass(owner, Projection):
+        raise ContractError(
+            f"{place} is a job or a schedule of a projection, which depends on events alone. "
+            "Declare it on the module."
+        )

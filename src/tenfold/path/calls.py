@@ -1,0 +1,370 @@
+"""Calls: the way in for edges, and the way from one module to another in one process."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Mapping
+from datetime import timedelta
+from typing import Any, Protocol
+
+import msgspec
+import structlog
+
+from tenfold.contracts.contract import OperationSpec
+from tenfold.contracts.envelope import OPERATOR, Envelope
+from tenfold.contracts.errors import (
+    CallInsideUnitOfWorkError,
+    CommandFromCommandError,
+    DeadlineExceededError,
+    HandlerFaultError,
+    OverloadedError,
+    TenfoldError,
+    UnknownOperationError,
+)
+from tenfold.contracts.operations import Kind
+from tenfold.path.admit import decide_admission, decide_who, reply_key
+from tenfold.path.entry import Incoming, Reply
+from tenfold.path.handle import deadline_error
+from tenfold.path.module import ModuleRuntime, new_trace
+from tenfold.path.operations import CompiledOperation
+from tenfold.path.positions import Positions
+from tenfold.path.proxies import CallOptions, Proxy
+from tenfold.path.stops import Stops
+from tenfold.ports.clock import Clock, Ids
+from tenfold.ports.unit import CURRENT, Message
+
+__all__ = ["Calls", "decide_call_key"]
+
+_log = structlog.get_logger("tenfold.path")
+
+
+class Settled(Protocol):
+    """Waits for the events that end what a command set off."""
+
+    async def __call__(
+        self, module: ModuleRuntime, names: list[str], order_key: str, tenant: str, wait_s: float
+    ) -> bool:
+        """True once one of them was published with this key; False when the time is up."""
+        ...
+
+
+class Calls:
+    """Every operation of a product in this process. Implements `Entry`."""
+
+    def __init__(
+        self,
+        operations: Mapping[str, CompiledOperation],
+        *,
+        clock: Clock,
+        ids: Ids,
+        stops: Stops,
+        positions: Positions,
+        settled: Settled,
+        most_in_flight: int,
+    ) -> None:
+        self._operations = operations
+        self._by_spec = {id(op.spec): op for op in operations.values()}
+        self._clock = clock
+        self._ids = ids
+        self._stops = stops
+        self._positions = positions
+        self._settled = settled
+        self._most_in_flight = most_in_flight
+        self._in_flight = 0
+        self._draining = False
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    async def drain(self, bound_s: float) -> bool:
+        """Admit nothing more, and wait for what is in flight; False when the bound was reached."""
+        self._draining = True
+        try:
+            async with asyncio.timeout(bound_s):
+                await self._idle.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    async def call(self, incoming: Incoming) -> Reply:
+        """Carry one call that came in along the path. See `Entry.call`."""
+        operation = self._by_spec.get(id(incoming.operation))
+        if operation is None:
+            raise UnknownOperationError(
+                f"No module of this product offers {incoming.operation.contract}."
+                f"{incoming.operation.name}. Nothing was done."
+            )
+        started = time.perf_counter()
+        timeout_s = operation.timeout_s
+        if incoming.timeout_s is not None:
+            timeout_s = min(timeout_s, incoming.timeout_s)
+        refused = self._admit(operation, incoming, timeout_s)
+        self._stops.admit.observe(
+            operation.target,
+            "admitted" if refused is None else refused.code,
+            time.perf_counter() - started,
+        )
+        if refused is not None:
+            raise refused
+        self._in_flight += 1
+        self._idle.clear()
+        try:
+            return await self._carry(operation, incoming, timeout_s)
+        finally:
+            self._in_flight -= 1
+            if not self._in_flight:
+                self._idle.set()
+
+    def proxy(self, module: str, spec_name: str, names: tuple[str, ...]) -> Proxy:
+        """A proxy of one module, for other modules and for code outside of any message."""
+        operations = {name: self._operations[f"{module}.{name}"] for name in names}
+
+        def caller(
+            name: str, options: CallOptions, args: tuple[Any, ...], kwargs: dict[str, Any]
+        ) -> Awaitable[Any]:
+            operation = operations[name]
+            parent = CURRENT.get(None)
+            if parent is None:
+                return self._from_outside(operation, options, args, kwargs)
+            return self._from_message(operation, parent, options, args, kwargs)
+
+        return Proxy(spec_name, names, caller, CallOptions())
+
+    def _admit(
+        self, operation: CompiledOperation, incoming: Incoming, timeout_s: float
+    ) -> TenfoldError | None:
+        if self._draining:
+            return OverloadedError(
+                f"The product is stopping, and {operation.target} was not begun. Send it again."
+            )
+        return decide_admission(
+            operation.target,
+            operation.spec,
+            principal=incoming.principal,
+            internal=incoming.internal,
+            time_left_s=timeout_s,
+            in_flight=self._in_flight,
+            most_in_flight=self._most_in_flight,
+            idempotency_key=incoming.idempotency_key,
+        )
+
+    async def _carry(
+        self, operation: CompiledOperation, incoming: Incoming, timeout_s: float
+    ) -> Reply:
+        ids = self._ids
+        at = self._clock.now()
+        trace = new_trace(ids, incoming.trace)
+        envelope = Envelope(
+            id=str(ids.uuid()),
+            kind=operation.spec.kind,
+            target=operation.target,
+            payload=incoming.arguments,
+            principal=incoming.principal,
+            tenant=incoming.tenant,
+            trace=trace,
+            at=at,
+            deadline=at + timedelta(seconds=timeout_s),
+            idempotency_key=incoming.idempotency_key,
+        )
+        deadline = time.monotonic() + timeout_s
+        message = Message(envelope, operation.spec.kind, operation.module.name, deadline, None)
+        message.host = operation.module
+        try:
+            async with asyncio.timeout(timeout_s):
+                reply = await self._run(operation, message, incoming)
+        except TimeoutError as error:
+            if time.monotonic() < deadline:
+                raise
+            raise deadline_error(operation.target, timeout_s, message.unit) from error
+        except HandlerFaultError as fault:
+            _log.error(
+                "handler_failed",
+                target=operation.target,
+                trace_id=trace.trace_id,
+                exc_info=fault.__cause__,
+            )
+            raise
+        if incoming.wait_s and operation.spec.declaration.settled_by and reply.value is not None:
+            return await self._wait(operation, incoming, reply)
+        return reply
+
+    async def _run(
+        self, operation: CompiledOperation, message: Message, incoming: Incoming
+    ) -> Reply:
+        trace = message.envelope.trace
+        if operation.is_query:
+            behind = False
+            if incoming.position is not None:
+                behind = not await self._positions.reached(operation, incoming.position)
+            value = await operation.answer(message, incoming.arguments)
+            return Reply(value=value, trace=trace, position=incoming.position, behind=behind)
+        key = incoming.idempotency_key
+        outcome = await operation.carry(
+            message,
+            incoming.arguments,
+            None
+            if key is None
+            else reply_key(
+                operation.target,
+                incoming.principal,
+                incoming.tenant,
+                key,
+                incoming.arguments,
+                message.envelope.at,
+            ),
+        )
+        return Reply(
+            value=outcome.value,
+            trace=trace,
+            replayed=outcome.replayed,
+            position=self._positions.token(operation.module.name, outcome.position),
+        )
+
+    async def _wait(self, operation: CompiledOperation, incoming: Incoming, reply: Reply) -> Reply:
+        """Wait for what the command set off to end, then answer with how it ended."""
+        declaration = operation.spec.declaration
+        module = operation.module
+        order_key = str(reply.value.id)
+        settled = await self._settled(
+            module,
+            [f"{module.name}.{event.__name__}" for event in declaration.settled_by],
+            order_key,
+            incoming.tenant,
+            incoming.wait_s or 0,
+        )
+        if not settled or declaration.created is None:
+            return msgspec.structs.replace(reply, settled=settled)
+        read = self._operations[f"{module.name}.{declaration.created}"]
+        again = Incoming(
+            operation=read.spec,
+            arguments=read.bind((reply.value.id,), {}),
+            principal=incoming.principal,
+            tenant=incoming.tenant,
+            internal=incoming.internal,
+            trace=reply.trace,
+        )
+        latest = await self._carry(read, again, read.timeout_s)
+        return msgspec.structs.replace(reply, value=latest.value, settled=True)
+
+    async def _from_outside(
+        self,
+        operation: CompiledOperation,
+        options: CallOptions,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> Any:
+        reply = await self.call(
+            Incoming(
+                operation=operation.spec,
+                arguments=operation.bind(args, kwargs),
+                principal=options.principal or OPERATOR,
+                tenant=options.tenant,
+                internal=True,
+                idempotency_key=options.key,
+            )
+        )
+        return reply.value
+
+    async def _from_message(
+        self,
+        operation: CompiledOperation,
+        parent: Message,
+        options: CallOptions,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> Any:
+        """A call of one module to another: the same path, less the bytes, task and timer."""
+        refused = decide_call(operation, parent)
+        if refused is not None:
+            raise refused
+        arguments = operation.bind(args, kwargs)
+        sender = parent.envelope
+        kind = operation.spec.kind
+        envelope = Envelope(
+            id=self._ids.hex(128),
+            kind=kind,
+            target=operation.target,
+            payload=arguments,
+            principal=sender.principal,
+            tenant=sender.tenant,
+            trace=new_trace(self._ids, sender.trace),
+            at=sender.at,
+            deadline=sender.deadline,
+            cause=sender.id,
+        )
+        message = Message(envelope, kind, operation.module.name, parent.deadline, None)
+        message.host = operation.module
+        if operation.is_query:
+            message.decision = options.decision and (
+                parent.decision or parent.kind is not Kind.QUERY
+            )
+            return await operation.answer(message, arguments)
+        key = decide_call_key(operation, parent, options.key)
+        if isinstance(key, TenfoldError):
+            raise key
+        message.envelope = msgspec.structs.replace(envelope, idempotency_key=key)
+        now = self._clock.now()
+        outcome = await operation.carry(
+            message,
+            arguments,
+            reply_key(operation.target, sender.principal, sender.tenant, key, arguments, now),
+        )
+        return outcome.value
+
+
+def decide_call(operation: CompiledOperation, parent: Message) -> TenfoldError | None:
+    """Whether a module's handler may make this call now; the error where not."""
+    unit = parent.unit
+    if unit is not None and unit.session is not None:
+        return CallInsideUnitOfWorkError(
+            f"{parent.envelope.target} called {operation.target} after its unit of work had begun, "
+            "which would hold its database while another module works. Nothing was committed. "
+            "Gather first: move the call above the handler's first statement on self.db; or "
+            "enqueue a job that makes it afterwards."
+        )
+    who = operation.who
+    if who not in ("anyone", "internal"):
+        refused = decide_who(operation.target, who, parent.envelope.principal, True)
+        if refused is not None:
+            return refused
+    if time.monotonic() >= parent.deadline:
+        return DeadlineExceededError(
+            f"The deadline of {parent.envelope.target} passed before it called "
+            f"{operation.target}. Nothing was done there."
+        )
+    return None
+
+
+def decide_call_key(
+    operation: CompiledOperation, parent: Message, wanted: str | None
+) -> str | TenfoldError:
+    """The key under which a handler's call of a command happens once; the error where it may not.
+
+    Background work has a durable identity, so its message's id and the number
+    of the call make the key: run again, the call answers as the first time. A
+    command may call commands only if it requires a key itself.
+    """
+    step = parent.calls
+    parent.calls += 1
+    if parent.kind in (Kind.JOB, Kind.EVENT, Kind.SCHEDULE):
+        return wanted or f"{parent.envelope.id}:{step}"
+    required = (
+        parent.kind is Kind.COMMAND
+        and parent.envelope.idempotency_key is not None
+        and _requires_key(parent)
+    )
+    if required:
+        return wanted or f"{parent.envelope.idempotency_key}:{step}"
+    return CommandFromCommandError(
+        f"{parent.envelope.target} is a {parent.kind.value} and called the command "
+        f"{operation.target}. Were it sent again, the call would happen twice. Nothing was "
+        "done. Call it from a job that this handler enqueues, or declare the command with "
+        'key="required".'
+    )
+
+
+def _requires_key(parent: Message) -> bool:
+    spec: OperationSpec | None = parent.host.contract.operations.get(
+        parent.envelope.target.partition(".")[2]
+    )
+    return spec is not None and spec.declaration.key == "required"

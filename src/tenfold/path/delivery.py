@@ -1,0 +1,121 @@
+"""Queue to handle: one claimed entry runs in its unit of work, once in effect."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import msgspec
+
+from tenfold.contracts.errors import TenfoldError, UnknownOperationError
+from tenfold.contracts.operations import Kind
+from tenfold.path.background import HandlerSpec
+from tenfold.path.handle import deadline_error, handle_in_unit
+from tenfold.path.module import ModuleRuntime, StoredEnvelope, new_trace
+from tenfold.ports.records import Claimed, InboxKey
+from tenfold.ports.unit import Message, Unit
+
+__all__ = ["Delivery"]
+
+
+class _Compiled:
+    __slots__ = ("call", "decode", "spec")
+
+    def __init__(self, spec: HandlerSpec, owner: Any) -> None:
+        self.spec = spec
+        self.decode = msgspec.msgpack.Decoder(spec.payload).decode
+        method = spec.method
+
+        def event(payload: Any) -> Awaitable[None]:
+            return method(owner, payload)
+
+        def arguments(payload: Any) -> Awaitable[None]:
+            return method(owner, *msgspec.structs.astuple(payload))
+
+        self.call: Callable[[Any], Awaitable[None]] = (
+            event if spec.kind is Kind.EVENT else arguments
+        )
+
+
+class Delivery:
+    """Runs the claimed entries of one module's queue."""
+
+    def __init__(self, module: ModuleRuntime, owners: dict[str, Any]) -> None:
+        """`owners` has the instance of each projection by its name."""
+        self._module = module
+        self._decode = msgspec.msgpack.Decoder(StoredEnvelope).decode
+        self._handlers = {
+            name: _Compiled(spec, owners[spec.projection] if spec.projection else module.instance)
+            for name, spec in module.handlers.items()
+        }
+
+    def knows(self, handler: str) -> bool:
+        """Whether this version of the code has the handler."""
+        return handler in self._handlers
+
+    async def handle(self, entry: Claimed, fence: int) -> None:
+        """Run one entry to its commit.
+
+        Its effect, its inbox row and the look at its lease commit together, so
+        that it happens once however often it is delivered, and a worker whose
+        lease has passed writes nothing.
+
+        Raises: what the handler raised; DeadlineExceededError after its time
+        limit; LeaseLostError.
+        """
+        compiled = self._handlers.get(entry.handler)
+        if compiled is None:
+            raise UnknownOperationError(
+                f"Module {self._module.name!r} has no handler {entry.handler!r} in this version "
+                f"of its code. It has: {sorted(self._handlers)}."
+            )
+        spec = compiled.spec
+        resources = self._module.resources
+        stored = self._decode(entry.body)
+        payload = compiled.decode(stored.payload)
+        envelope = msgspec.structs.replace(stored, trace=new_trace(resources.ids, stored.trace))
+        timeout_s = spec.background.timeout_s
+        message = Message(
+            envelope, spec.kind, self._module.name, time.monotonic() + timeout_s, None
+        )
+        message.host = self._module
+        message.projection = spec.projection
+        message.generation = entry.generation
+        inbox = InboxKey(
+            message_id=entry.message_id, handler=entry.handler, generation=entry.generation
+        )
+
+        def make_unit() -> Unit:
+            unit = Unit(entry.message_id, envelope.tenant, message.deadline)
+            unit.inbox = inbox
+            unit.fence = fence
+            if spec.projection is not None:
+                unit.projection = (spec.projection, entry.generation)
+            return unit
+
+        async def begin() -> None:
+            await compiled.call(payload)
+
+        stop = resources.stops.handle if spec.projection is None else resources.stops.projection
+        started = time.perf_counter()
+        outcome = "fault"
+        try:
+            async with asyncio.timeout(timeout_s):
+                await handle_in_unit(
+                    message, make_unit, begin, resources.units, resources.ids, resources.stops
+                )
+            outcome = "ok"
+        except TimeoutError as error:
+            if time.monotonic() < message.deadline:
+                raise  # the handler's own, not this one
+            outcome = "timeout"
+            raise deadline_error(envelope.target, timeout_s, message.unit) from error
+        except TenfoldError:
+            outcome = "error"
+            raise
+        finally:
+            stop.observe(
+                f"{self._module.name}.{entry.handler}", outcome, time.perf_counter() - started
+            )

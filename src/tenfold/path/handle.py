@@ -1,0 +1,163 @@
+"""Handle: a handler runs inside its unit of work, which opens at its first statement.
+
+The handler's coroutine is stepped on the event loop, in a context of its own,
+until it awaits `OPEN`. From there the store steps it to its end; where the store
+had to roll back for reasons of its own, the handler begins again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Coroutine, Generator
+from contextvars import Context, copy_context
+from typing import Any
+
+from tenfold.contracts.contract import OperationSpec
+from tenfold.contracts.errors import (
+    DeadlineExceededError,
+    HandlerFaultError,
+    Outcome,
+    StoreUnavailableError,
+    UndeclaredRefusalError,
+)
+from tenfold.contracts.refusals import Refusal
+from tenfold.path.stops import Stops
+from tenfold.ports.clock import Ids
+from tenfold.ports.unit import CURRENT, OPEN, Message, Unit, UnitLostError, UnitResult, Units
+
+__all__ = ["as_fault", "deadline_error", "decide_rerun_s", "handle_in_unit", "undeclared"]
+
+RERUNS = 5
+"""Times a handler is begun, at the most, when the store rolls it back."""
+
+
+async def handle_in_unit(
+    message: Message,
+    make_unit: Callable[[], Unit],
+    begin: Callable[[], Coroutine[Any, Any, Any]],
+    units: Units,
+    ids: Ids,
+    stops: Stops,
+) -> UnitResult:
+    """Run a handler to its commit.
+
+    Args:
+        make_unit: makes an empty unit of work, for each time that the handler begins.
+        begin: makes the handler's coroutine.
+    Raises: what the handler raised, after a rollback; StoreUnavailableError
+        (NOT_DONE) when it was rolled back too often.
+    """
+    for attempt in range(1, RERUNS + 1):
+        message.unit = unit = make_unit()
+        message.calls = 0
+        try:
+            return await _Handling(message, unit, begin, units, stops)
+        except UnitLostError as error:
+            if attempt == RERUNS:
+                raise StoreUnavailableError(
+                    f"{message.envelope.target} was begun {RERUNS} times, and each time the "
+                    "database rolled it back. Nothing was committed. Try again later; if it goes "
+                    "on, look at what else writes to the same rows."
+                ) from error
+        await asyncio.sleep(decide_rerun_s(attempt, ids.uniform()))
+    raise AssertionError("unreachable")
+
+
+def decide_rerun_s(attempt: int, chance: float) -> float:
+    """Seconds before a handler begins again: up to 2 ms doubled each time, with full jitter.
+
+    Full jitter after M. Brooker, "Exponential Backoff and Jitter" (2015).
+    """
+    return float(0.002 * 2**attempt * chance)
+
+
+class _Handling:
+    """One run of a handler, awaited by the task that carries its message."""
+
+    __slots__ = ("_begin", "_message", "_stops", "_unit", "_units")
+
+    def __init__(
+        self,
+        message: Message,
+        unit: Unit,
+        begin: Callable[[], Coroutine[Any, Any, Any]],
+        units: Units,
+        stops: Stops,
+    ) -> None:
+        self._stops = stops
+        self._message = message
+        self._unit = unit
+        self._begin = begin
+        self._units = units
+
+    def __await__(self) -> Generator[Any, Any, UnitResult]:
+        # A context of the handler's own, which the store's thread can enter too: the task's
+        # is entered by the loop, and cannot be taken along.
+        context = copy_context()
+        context.run(CURRENT.set, self._message)
+        handler = self._begin()
+        step: Callable[..., Any] = handler.send
+        argument: Any = None
+        while True:
+            try:
+                awaited = context.run(step, argument)
+            except StopIteration as stop:
+                return (yield from self._end(None, context, stop.value))
+            if awaited is OPEN:
+                return (yield from self._end(handler, context, None))
+            try:
+                argument = yield awaited
+                step = handler.send
+            except GeneratorExit:
+                context.run(handler.close)
+                raise
+            except BaseException as error:  # thrown in by the loop: the handler's to see
+                argument = error
+                step = handler.throw
+
+    def _end(
+        self, handler: Coroutine[Any, Any, Any] | None, context: Context, value: Any
+    ) -> Generator[Any, Any, UnitResult]:
+        if handler is None and not self._unit.must_commit:
+            return UnitResult(value=value, position=0)
+        started = time.perf_counter()
+        outcome = "rolled_back"
+        try:
+            result = yield from self._units.run(self._unit, handler, context, value).__await__()
+            outcome = "replayed" if result.replay or result.duplicate else "committed"
+            return result
+        finally:
+            self._stops.unit_of_work.observe(
+                self._message.module, outcome, time.perf_counter() - started
+            )
+
+
+def as_fault(target: str, error: Exception) -> HandlerFaultError:
+    """An unexpected exception of a handler, as the platform's error, with it as the cause."""
+    return HandlerFaultError(
+        f"The handler of {target} failed with {type(error).__name__}: {error}. Nothing was "
+        "committed. The log has the traceback under the trace id."
+    )
+
+
+def undeclared(spec: OperationSpec, refusal: Refusal) -> UndeclaredRefusalError:
+    """The error for a refusal that the contract does not declare."""
+    name = type(refusal).__name__
+    return UndeclaredRefusalError(
+        f"{spec.contract}.{spec.name} raised {name}, which it does not declare. Nothing was "
+        f"committed. Add {name} to its raises=[...], or raise one that is there."
+    )
+
+
+def deadline_error(target: str, timeout_s: float, unit: Unit | None) -> DeadlineExceededError:
+    """The error for a message whose time was up, with the truth about its commit."""
+    if unit is not None and unit.sealed:
+        return DeadlineExceededError(
+            f"{target} took longer than its {timeout_s:g} s while it was being committed, so it "
+            "may be done. Ask for its result, or send it again with the same Idempotency-Key.",
+            outcome=Outcome.MAYBE_DONE,
+        )
+    return DeadlineExceededError(
+        f"{target} took longer than its {timeout_s:g} s. Nothing was committed. Send it again."
+    )

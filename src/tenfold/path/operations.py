@@ -1,0 +1,163 @@
+"""Operations, compiled at start: what one does not use costs it nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import msgspec
+
+from tenfold.contracts.contract import OperationSpec
+from tenfold.contracts.errors import TenfoldError
+from tenfold.contracts.operations import Kind
+from tenfold.contracts.refusals import Refusal
+from tenfold.path.admit import decide_replay
+from tenfold.path.arguments import argument_binder, result_checker
+from tenfold.path.handle import as_fault, handle_in_unit, undeclared
+from tenfold.path.module import ModuleRuntime
+from tenfold.path.turns import Turns
+from tenfold.ports.records import ReplyKey, StoredReply
+from tenfold.ports.unit import CURRENT, Message, Unit
+
+__all__ = ["CompiledOperation", "Outcome", "compile_operations"]
+
+_astuple = msgspec.structs.astuple
+
+
+class Outcome(msgspec.Struct, frozen=True):
+    """What a command answered; `replayed` where it was stored under its key."""
+
+    value: Any
+    position: int
+    replayed: bool = False
+
+
+class CompiledOperation:
+    """One operation of one module, bound to its handler."""
+
+    __slots__ = (
+        "_check",
+        "_declared",
+        "_decode_reply",
+        "_encode_reply",
+        "_method",
+        "_turns",
+        "bind",
+        "is_query",
+        "module",
+        "spec",
+        "target",
+        "timeout_s",
+        "who",
+    )
+
+    def __init__(self, module: ModuleRuntime, spec: OperationSpec) -> None:
+        self.module = module
+        self.spec = spec
+        self.target = f"{module.name}.{spec.name}"
+        self.who = spec.declaration.who
+        self.timeout_s = spec.declaration.timeout_s
+        self.is_query = spec.kind is Kind.QUERY
+        self.bind = argument_binder(spec)
+        self._method: Callable[..., Awaitable[Any]] = getattr(module.instance, spec.name)
+        self._check = result_checker(spec)
+        self._declared = frozenset(spec.declaration.raises)
+        self._encode_reply = msgspec.msgpack.Encoder().encode
+        self._decode_reply = msgspec.msgpack.Decoder(spec.result).decode
+        self._turns = Turns() if spec.declaration.turn is not None else None
+
+    async def answer(self, message: Message, arguments: msgspec.Struct) -> Any:
+        """Run a query's handler. It has no unit of work, no task and no timer of its own."""
+        token = CURRENT.set(message)
+        started = time.perf_counter()
+        outcome = "ok"
+        try:
+            return self._check(await self._method(*_astuple(arguments)))
+        except BaseException as error:
+            outcome = self._classify(error)
+            raise self._seen(error) from error.__cause__
+        finally:
+            CURRENT.reset(token)
+            self.module.resources.stops.handle.observe(
+                self.target, outcome, time.perf_counter() - started
+            )
+
+    async def carry(
+        self, message: Message, arguments: msgspec.Struct, key: ReplyKey | None
+    ) -> Outcome:
+        """Run a command's handler in its unit of work; with a key, once."""
+        if key is not None:
+            stored = await self.module.outbox.find(key)
+            if stored is not None:
+                return self._replay(key, stored)
+        if self._turns is None:
+            return await self._carry(message, arguments, key)
+        async with self._turns.take(getattr(arguments, self.spec.declaration.turn or "")):
+            return await self._carry(message, arguments, key)
+
+    async def _carry(
+        self, message: Message, arguments: msgspec.Struct, key: ReplyKey | None
+    ) -> Outcome:
+        resources = self.module.resources
+        values = _astuple(arguments)
+
+        def make_unit() -> Unit:
+            unit = Unit(message.envelope.id, message.envelope.tenant, message.deadline)
+            if key is not None:
+                unit.reply_key = key
+                unit.encode_reply = self._encode_reply
+            return unit
+
+        async def begin() -> Any:
+            # Checked inside the unit of work, so that a wrong result leaves nothing behind.
+            return self._check(await self._method(*values))
+
+        started = time.perf_counter()
+        outcome = "ok"
+        try:
+            result = await handle_in_unit(
+                message, make_unit, begin, resources.units, resources.ids, resources.stops
+            )
+        except BaseException as error:
+            outcome = self._classify(error)
+            raise self._seen(error) from error.__cause__
+        finally:
+            resources.stops.handle.observe(self.target, outcome, time.perf_counter() - started)
+        if result.replay is not None and key is not None:
+            return self._replay(key, result.replay)
+        return Outcome(result.value, result.position)
+
+    def _replay(self, key: ReplyKey, stored: StoredReply) -> Outcome:
+        refused = decide_replay(key, stored, self.target)
+        if refused is not None:
+            raise refused
+        return Outcome(self._decode_reply(stored.body), stored.position, replayed=True)
+
+    def _classify(self, error: BaseException) -> str:
+        if isinstance(error, Refusal):
+            return "refused" if type(error) in self._declared else "fault"
+        if isinstance(error, asyncio.CancelledError):
+            return "cancelled"
+        return "error" if isinstance(error, TenfoldError) else "fault"
+
+    def _seen(self, error: BaseException) -> BaseException:
+        """The error as the caller may see it: refusals and known errors as they are."""
+        if isinstance(error, Refusal):
+            if type(error) in self._declared:
+                return error
+            made: BaseException = undeclared(self.spec, error)
+        elif isinstance(error, TenfoldError) or not isinstance(error, Exception):
+            return error
+        else:
+            made = as_fault(self.target, error)
+        made.__cause__ = error
+        return made
+
+
+def compile_operations(module: ModuleRuntime) -> dict[str, CompiledOperation]:
+    """Compile every operation of a module, by name."""
+    return {
+        name: CompiledOperation(module, spec) for name, spec in module.contract.operations.items()
+    }
