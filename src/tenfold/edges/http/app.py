@@ -1,0 +1,173 @@
+"""The HTTP edge: a product's contracts as an ASGI 3 application."""
+
+from __future__ import annotations
+
+from asyncio import CancelledError
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+from tenfold.contracts.errors import ContractError, OverloadedError
+from tenfold.edges.http.asgi import ASGIApp, Headers, Receive, Scope, Send
+from tenfold.edges.http.cors import Cors
+from tenfold.edges.http.endpoint import Endpoint
+from tenfold.edges.http.errors import MethodNotAllowedError, RouteNotFoundError
+from tenfold.edges.http.exchange import Answer, ClientGoneError, Exchange
+from tenfold.edges.http.forms import problem_form
+from tenfold.edges.http.mounts import MountFailedError, Mounts
+from tenfold.edges.http.pages import RESERVED_PREFIXES, Pages
+from tenfold.edges.http.problems import problem_of
+from tenfold.edges.http.replies import problem_answer
+from tenfold.edges.http.routes import Place, Routes
+from tenfold.edges.http.settings import HttpProduct
+from tenfold.path.entry import Entry
+
+__all__ = ["http_app"]
+
+_Serve = Callable[[Exchange, Sequence[str]], Awaitable[Answer]]
+
+
+def http_app(entry: Entry, product: HttpProduct) -> ASGIApp:
+    """Serve a product over HTTP, on any ASGI server.
+
+    The routes are those of the contracts; beside them the platform serves
+    `/openapi.json`, `/docs`, `/problems/{code}`, `/metrics`, `/_tenfold/live`
+    and `/_tenfold/ready`. A mount gets what none of them answers.
+
+    Raises: ContractError where two routes are one, or one cannot be served.
+    """
+    return _HttpEdge(entry, product)
+
+
+class _Target:
+    """What is served at one place for one method, and what it is called in the metrics."""
+
+    __slots__ = ("bounded", "label", "serve")
+
+    def __init__(self, label: str, serve: _Serve, *, bounded: bool) -> None:
+        self.label = label
+        self.serve = serve
+        self.bounded = bounded
+
+
+class _HttpEdge:
+    """The application itself. All requests share it; it keeps only how many are in progress."""
+
+    def __init__(self, entry: Entry, product: HttpProduct) -> None:
+        self._product = product
+        self._settings = product.settings
+        self._mounts = Mounts(product.mounts)
+        self._cors = Cors(product.settings) if product.settings.allowed_origins else None
+        self._routes: Routes[_Target] = Routes()
+        self._in_progress = 0
+        pages = Pages(product)
+        for path, page in pages.routes.items():
+            self._routes.add("GET", path, _Target("edge.page", page, bounded=False), "Tenfold")
+        for name, spec in product.routed().items():
+            method, path = spec.declaration.method or "", spec.declaration.path or ""
+            owner = f"{spec.contract}.{spec.name}"
+            if path.startswith(RESERVED_PREFIXES):
+                raise ContractError(
+                    f"The route {method} {path} of {owner} is under {path.split('/')[1]!r}, which "
+                    "Tenfold keeps for itself. Give it another path."
+                )
+            endpoint = Endpoint(name, spec, product, entry)
+            self._routes.add(method, path, _Target(name, endpoint.answer, bounded=True), owner)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        kind = scope["type"]
+        if kind == "http":
+            await self._http(scope, receive, send)
+        elif kind == "lifespan":
+            await self._lifespan(receive, send)
+        elif not await self._mounts.serve(scope, receive, send, _path(scope)):
+            # A websocket that nothing serves: closing before accepting answers 403.
+            await send({"type": "websocket.close", "code": 1000})
+
+    async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
+        product = self._product
+        started = product.clock.monotonic()
+        exchange = Exchange(scope, receive, product.ids)
+        label, mounted = "edge", False
+        try:
+            exchange.check(self._settings)
+            place, values = self._routes.find(exchange.raw_path)
+            if place is None:
+                mounted = True
+                if await self._mounts.serve(scope, receive, send, _path(scope)):
+                    return
+                mounted = False
+                raise RouteNotFoundError(
+                    f"Nothing is served at {exchange.raw_path[:200].decode('latin-1')}. "
+                    "/docs lists what is."
+                )
+            target = place.methods.get(exchange.method)
+            if target is None:
+                answer = self._other_method(exchange, place)
+            else:
+                label = target.label
+                answer = await self._serve(target, exchange, values)
+        except ClientGoneError:
+            product.edge.observe(label, "cancelled", product.clock.monotonic() - started)
+            return
+        except CancelledError:
+            product.edge.observe(label, "cancelled", product.clock.monotonic() - started)
+            raise
+        except Exception as error:
+            if mounted:
+                # It may have begun its answer: the server closes the connection.
+                raise
+            problem = problem_of(error, exchange.trace.trace_id)
+            answer = problem_answer(problem, problem_form(exchange.headers.get(b"accept")))
+        await self._send(answer, exchange, send)
+        product.edge.observe(label, answer.label, product.clock.monotonic() - started)
+
+    async def _serve(self, target: _Target, exchange: Exchange, values: Sequence[str]) -> Answer:
+        if not target.bounded:
+            return await target.serve(exchange, values)
+        if self._in_progress >= self._settings.max_concurrent:
+            raise OverloadedError(
+                f"{self._in_progress} requests are in progress, which is the most that are "
+                "admitted at once. Nothing was begun; send it again a little later."
+            )
+        self._in_progress += 1
+        try:
+            return await target.serve(exchange, values)
+        finally:
+            self._in_progress -= 1
+
+    def _other_method(self, exchange: Exchange, place: Place[_Target]) -> Answer:
+        if exchange.method != "OPTIONS":
+            path = exchange.raw_path[:200].decode("latin-1")
+            raise MethodNotAllowedError(exchange.method[:20], path, place.allowed)
+        headers: Headers = [(b"allow", ", ".join(place.allowed).encode("ascii"))]
+        if self._cors is not None:
+            headers += self._cors.preflight(exchange.headers, place.allowed)
+        return Answer(204, headers, b"")
+
+    async def _send(self, answer: Answer, exchange: Exchange, send: Send) -> None:
+        headers = answer.headers
+        headers.append((b"tenfold-trace-id", exchange.trace.trace_id.encode("ascii")))
+        if self._cors is not None:
+            headers += self._cors.headers(exchange.headers)
+        await send({"type": "http.response.start", "status": answer.status, "headers": headers})
+        body = b"" if exchange.method == "HEAD" else answer.body
+        await send({"type": "http.response.body", "body": body})
+
+    async def _lifespan(self, receive: Receive, send: Send) -> None:
+        while True:
+            kind = (await receive())["type"]
+            begins = kind == "lifespan.startup"
+            try:
+                await (self._mounts.start() if begins else self._mounts.stop())
+            except MountFailedError as error:
+                await send({"type": f"{kind}.failed", "message": str(error)})
+                return
+            await send({"type": f"{kind}.complete"})
+            if not begins:
+                return
+
+
+def _path(scope: Scope) -> str:
+    """The decoded path of a request, without the prefix under which the product is mounted."""
+    path: Any = scope["path"]
+    return str(path).removeprefix(scope.get("root_path", "")) or "/"

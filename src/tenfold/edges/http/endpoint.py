@@ -1,0 +1,172 @@
+"""One operation as it is served over HTTP: from a request to an answer."""
+
+from __future__ import annotations
+
+import re
+from asyncio import CancelledError
+from collections.abc import Sequence
+
+import msgspec
+
+from tenfold.contracts.contract import OperationSpec
+from tenfold.contracts.errors import ContractError
+from tenfold.contracts.operations import Kind
+from tenfold.edges.http.arguments import ArgumentReader
+from tenfold.edges.http.errors import UnreadableRequestError
+from tenfold.edges.http.exchange import (
+    Answer,
+    ClientGoneError,
+    Exchange,
+    idempotency_key,
+    wait_of,
+)
+from tenfold.edges.http.forms import form_of_content, negotiate
+from tenfold.edges.http.problems import RESERVED
+from tenfold.edges.http.replies import ReplyWriter
+from tenfold.edges.http.settings import HttpProduct
+from tenfold.edges.http.waiting import DisconnectWatch, guarded
+from tenfold.path.entry import Entry, Incoming
+
+__all__ = ["Endpoint", "has_body"]
+
+_POSITION = re.compile(rb"[\x21-\x7e]{1,512}")
+
+
+def has_body(spec: OperationSpec) -> bool:
+    """Whether the arguments of an operation come in a body, and not in the query string."""
+    return spec.declaration.method in ("POST", "PUT", "PATCH")
+
+
+class Endpoint:
+    """One operation, compiled: what it does not use costs its requests nothing."""
+
+    __slots__ = (
+        "_entry",
+        "_is_command",
+        "_key_required",
+        "_product",
+        "_reader",
+        "_spec",
+        "_takes_body",
+        "_writer",
+        "label",
+    )
+
+    def __init__(self, name: str, spec: OperationSpec, product: HttpProduct, entry: Entry) -> None:
+        self.label = name
+        self._spec = spec
+        self._product = product
+        self._entry = entry
+        self._is_command = spec.kind is Kind.COMMAND
+        self._key_required = self._is_command and spec.declaration.key == "required"
+        self._takes_body = has_body(spec)
+        self._reader = ArgumentReader(spec, product.settings.max_depth)
+        self._writer = ReplyWriter(spec, _created(name, spec, product))
+        _check_refusals(spec)
+
+    async def answer(self, exchange: Exchange, values: Sequence[str]) -> Answer:
+        """Answer one request.
+
+        Args:
+            values: of the path's parameters, in order.
+        Raises: HttpError, TenfoldError, Refusal; ClientGoneError where nobody waits any more.
+        """
+        product, headers, scope = self._product, exchange.headers, exchange.scope
+        form = negotiate(headers.get(b"accept"))
+        query: bytes = scope["query_string"]
+        if self._takes_body:
+            if query:
+                _refuse_query(query)
+            arguments = await self._from_body(exchange, values)
+        else:
+            arguments = self._reader.of_query(values, query)
+        key, wait_s = None, None
+        if self._is_command:
+            key = idempotency_key(headers)
+            if key is None and self._key_required:
+                raise UnreadableRequestError(
+                    "This command needs an Idempotency-Key header, so that it can be sent again "
+                    "safely. Send a new UUID for each new piece of work.",
+                    field="Idempotency-Key",
+                    detail="is required and missing",
+                )
+            wait_s = wait_of(headers, product.settings.max_wait_s)
+        sent = headers.get(b"tenfold-position")
+        incoming = Incoming(
+            operation=self._spec,
+            arguments=arguments,
+            principal=product.principal_of(scope),
+            tenant=product.tenant,
+            trace=exchange.trace,
+            idempotency_key=key,
+            position=_position(sent) if sent is not None else None,
+            wait_s=wait_s,
+        )
+        watch = DisconnectWatch(exchange.receive, product.settings.disconnect_check_s)
+        try:
+            call = self._entry.call(incoming)
+            reply = await guarded(call, watch)
+        except CancelledError:
+            if not watch.gone:
+                raise
+            raise ClientGoneError from None
+        return self._writer.write(reply, arguments, headers, form, wait_s)
+
+    async def _from_body(self, exchange: Exchange, values: Sequence[str]) -> msgspec.Struct:
+        content_type = exchange.headers.get(b"content-type")
+        form = form_of_content(content_type) if content_type is not None else None
+        body = await exchange.body(self._product.settings)
+        if not body and not self._reader.body_required:
+            return self._reader.without_body(values)
+        if form is None and body:
+            form = form_of_content(None)
+        if form is None or not body:
+            raise UnreadableRequestError(
+                f"The body is empty. Send an object with {', '.join(self._reader.body_fields)}.",
+                field="body",
+                detail="is required and empty",
+            )
+        return self._reader.of_body(values, body, form)
+
+
+def _refuse_query(query: bytes) -> None:
+    name = query.partition(b"=")[0][:100].decode("latin-1")
+    raise UnreadableRequestError(
+        f"The arguments of this operation travel in the body, and the query string has {name!r}. "
+        "Send it in the body.",
+        field=name,
+        detail="was sent in the query string, and belongs in the body",
+    )
+
+
+def _position(sent: bytes) -> str:
+    if _POSITION.fullmatch(sent) is None:
+        raise UnreadableRequestError(
+            "The Tenfold-Position is none that this product gave. Send the one of an earlier "
+            "reply unchanged, or leave it out.",
+            field="Tenfold-Position",
+        )
+    return sent.decode("ascii")
+
+
+def _created(name: str, spec: OperationSpec, product: HttpProduct) -> OperationSpec | None:
+    wanted = spec.declaration.created
+    if wanted is None:
+        return None
+    query = product.operations.get(f"{name.rpartition('.')[0]}.{wanted}")
+    return query if query is not None and query.declaration.path is not None else None
+
+
+def _check_refusals(spec: OperationSpec) -> None:
+    for refusal in spec.declaration.raises:
+        taken = sorted(RESERVED.intersection(refusal.fields))
+        if taken:
+            raise ContractError(
+                f"{refusal.__name__} has the field {taken[0]!r}, which every problem has already "
+                f"(RFC 9457). Give it another name. Taken are: {', '.join(sorted(RESERVED))}."
+            )
+        if not 400 <= refusal.status <= 499:
+            raise ContractError(
+                f"{refusal.__name__} has status={refusal.status}. A refusal is the caller's to "
+                "mend: 400 to 499."
+            )

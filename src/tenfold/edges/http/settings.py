@@ -1,0 +1,83 @@
+"""What the HTTP edge is given: its limits, and the product that it serves."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from enum import Enum
+
+import msgspec
+
+from tenfold.contracts.contract import OperationSpec
+from tenfold.contracts.envelope import Principal
+from tenfold.contracts.structs import Struct
+from tenfold.edges.http.asgi import ASGIApp, Scope
+from tenfold.path.stops import Stop
+from tenfold.ports.clock import Clock, Ids, RandomIds, SystemClock
+
+__all__ = ["HttpProduct", "HttpSettings", "ReadinessState"]
+
+
+class ReadinessState(Enum):
+    """Whether new requests should be sent here. Only `READY` answers 200."""
+
+    STARTING = "starting"
+    READY = "ready"
+    DRAINING = "draining"
+
+
+class HttpSettings(Struct):
+    """The limits of the edge.
+
+    `max_concurrent` bounds requests in progress; one more is answered 503 at
+    once. `body_timeout_s` bounds the time from the first to the last byte of a
+    body. `max_depth` bounds the nesting of arguments whose type does not.
+    `allowed_origins` are those that browsers may call from (`"*"`: any).
+    `allowed_hosts` are the host names that the product answers to, without
+    port; empty means any. A product that trusts its callers for where they
+    come from, as on loopback, must name them, or a web page can reach it
+    through a name of its own that resolves to this machine.
+    """
+
+    max_body_bytes: int = 1_048_576
+    max_target_bytes: int = 8_192
+    max_header_bytes: int = 32_768
+    max_headers: int = 100
+    max_depth: int = 64
+    max_concurrent: int = 1_000
+    body_timeout_s: float = 10.0
+    max_wait_s: float = 60.0
+    disconnect_check_s: float = 0.2
+    allowed_origins: tuple[str, ...] = ()
+    allowed_hosts: tuple[str, ...] = ()
+
+
+class HttpProduct(Struct):
+    """The product that the edge serves.
+
+    `operations` maps `module.operation` to what its contract says of it; those
+    without a route are left out of the edge. `mounts` maps a path prefix to any
+    ASGI application; `"/"` gets what nothing else answers. `edge` counts
+    requests by operation.
+    """
+
+    name: str
+    version: str
+    operations: Mapping[str, OperationSpec]
+    principal_of: Callable[[Scope], Principal]
+    readiness: Callable[[], ReadinessState]
+    metrics: Callable[[], bytes]
+    settings: HttpSettings = HttpSettings()
+    mounts: Mapping[str, ASGIApp] = {}
+    description: str = ""
+    tenant: str = "main"
+    edge: Stop = msgspec.field(default_factory=lambda: Stop("edge"))
+    clock: Clock = msgspec.field(default_factory=SystemClock)
+    ids: Ids = msgspec.field(default_factory=RandomIds)
+
+    def routed(self) -> dict[str, OperationSpec]:
+        """The operations that have a route, by their full name."""
+        return {
+            name: spec
+            for name, spec in self.operations.items()
+            if spec.declaration.path is not None
+        }
