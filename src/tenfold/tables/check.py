@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 from sqlalchemy import (
     DateTime,
@@ -12,7 +13,6 @@ from sqlalchemy import (
     Numeric,
     Table,
     UniqueConstraint,
-    types,
 )
 from sqlalchemy import Uuid as AnyUuid
 
@@ -22,7 +22,7 @@ from tenfold.tables.errors import TableDeclarationError
 __all__ = ["check_tables"]
 
 _PLATFORM_PREFIX = "tenfold_"
-_MENDS: tuple[tuple[type[types.TypeEngine[object]], str], ...] = (
+_MENDS: tuple[tuple[type[Any], str], ...] = (
     (DateTime, f"SQLite would lose its time zone: use columns.{Instant.__name__}"),
     (Interval, "SQLite has none: store whole seconds in an Integer column named for its unit"),
     (Numeric, f"SQLite would make it a float: use columns.money or columns.{Exact.__name__}"),
@@ -63,10 +63,8 @@ def _problems(table: Table, scoped: bool) -> list[str]:
 def _unscoped(table: Table) -> list[str]:
     """What of a table lacks the tenant."""
     if TENANT not in table.c:
-        return [
-            f"{table.name}: it has no tenant; put tenant() first among its columns, or say "
-            "scope = 'global' on the module if none of its tables belongs to a tenant"
-        ]
+        mend = "put tenant() first among its columns, or say scope = 'global' on the module"
+        return [f"{table.name}: it has no tenant; {mend} if none of its tables belongs to one"]
     found = []
     key = [column.name for column in table.primary_key]
     if key[:1] != [TENANT]:
@@ -83,10 +81,11 @@ def _unscoped(table: Table) -> list[str]:
                 f"{table.name}: {name or 'a unique constraint'} over ({', '.join(names)}) lacks "
                 f"the tenant, so one tenant could block another; put {TENANT!r} first in it"
             )
-    for constraint in table.constraints:
-        if isinstance(constraint, ForeignKeyConstraint) and TENANT not in constraint.column_keys:
-            found.append(
-                f"{table.name}: the reference over ({', '.join(constraint.column_keys)}) lacks "
-                f"the tenant, so a row could point at another tenant's; put {TENANT!r} first in it"
-            )
+    references = [c for c in table.constraints if isinstance(c, ForeignKeyConstraint)]
+    found.extend(
+        f"{table.name}: the reference over ({', '.join(reference.column_keys)}) lacks the "
+        f"tenant, so a row could point at another tenant's; put {TENANT!r} first in it"
+        for reference in references
+        if TENANT not in reference.column_keys
+    )
     return found

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from sqlalchemy import Alias, BindParameter, Column, ColumnElement, Table, Text, types
 from sqlalchemy.engine.interfaces import Dialect
@@ -127,11 +127,10 @@ class Matches(ColumnElement[bool]):
     """True for rows whose column has every word of a text. See `matches`."""
 
     __visit_name__ = "tenfold_matches"
-    inherit_cache = True
-    _traverse_internals = [
+    _traverse_internals: ClassVar = [
         ("index_name", InternalTraversal.dp_string),
         ("column", InternalTraversal.dp_clauseelement),
-        ("key", InternalTraversal.dp_clauseelement_list),
+        ("key_columns", InternalTraversal.dp_clauseelement_list),
         ("text", InternalTraversal.dp_clauseelement),
     ]
 
@@ -145,7 +144,7 @@ class Matches(ColumnElement[bool]):
         self.index_name = index.name
         self.table_name = index.table.name
         self.column = column
-        self.key = list(key)
+        self.key_columns = list(key)
         self.text = text
         self.type = types.Boolean()
 
@@ -186,12 +185,11 @@ def create_search_sql(
 ) -> list[str]:
     """The statements that make a search index and fill it from the rows that are there."""
     if dialect == "postgresql":
-        made = [
+        return [
             f"CREATE INDEX {_q(f'{name}_{column}')} ON {_q(table)} "
             f"USING gin (to_tsvector('simple', {_q(column)}))"
             for column in columns
         ]
-        return made
     rows, listed = _q(name + "_rows"), ", ".join(map(_q, columns))
     keys = ", ".join(map(_q, key))
     fts = _q(name)
@@ -214,18 +212,17 @@ def create_search_sql(
     forget = f"DELETE FROM {rows} WHERE {where('old')}; "
     changed = ", ".join(map(_q, dict.fromkeys([*key, *columns])))
     joined = " AND ".join(f"r.{_q(column)} = t.{_q(column)}" for column in key)
+    make = f"CREATE TRIGGER {{}} AFTER {{}} ON {_q(table)} BEGIN {{}}END"
+    options = "content='', tokenize='unicode61 remove_diacritics 2', prefix='2 3'"
+    fill = f"SELECT r.doc, {values('t', columns)} FROM {_q(table)} t JOIN {rows} r ON {joined}"
     return [
         f"CREATE TABLE {rows} (doc INTEGER PRIMARY KEY, {keys}, UNIQUE ({keys}))",
-        f"CREATE VIRTUAL TABLE {fts} USING fts5({listed}, content='', "
-        "tokenize='unicode61 remove_diacritics 2', prefix='2 3')",
+        f"CREATE VIRTUAL TABLE {fts} USING fts5({listed}, {options})",
         f"INSERT INTO {rows} ({keys}) SELECT {keys} FROM {_q(table)}",
-        f"INSERT INTO {fts} (rowid, {listed}) "
-        f"SELECT r.doc, {values('t', columns)} FROM {_q(table)} t JOIN {rows} r ON {joined}",
-        f"CREATE TRIGGER {_q(name + '_insert')} AFTER INSERT ON {_q(table)} BEGIN {add}{enter}END",
-        f"CREATE TRIGGER {_q(name + '_delete')} AFTER DELETE ON {_q(table)} "
-        f"BEGIN {remove}{forget}END",
-        f"CREATE TRIGGER {_q(name + '_update')} AFTER UPDATE OF {changed} ON {_q(table)} "
-        f"BEGIN {remove}{forget}{add}{enter}END",
+        f"INSERT INTO {fts} (rowid, {listed}) {fill}",
+        make.format(_q(name + "_insert"), "INSERT", add + enter),
+        make.format(_q(name + "_delete"), "DELETE", remove + forget),
+        make.format(_q(name + "_update"), f"UPDATE OF {changed}", remove + forget + add + enter),
     ]
 
 
@@ -233,15 +230,10 @@ def drop_search_sql(name: str, columns: Sequence[str], dialect: str) -> list[str
     """The statements that drop a search index, whether or not its table is still there."""
     if dialect == "postgresql":
         return [f"DROP INDEX IF EXISTS {_q(f'{name}_{column}')}" for column in columns]
-    triggers = [f"DROP TRIGGER IF EXISTS {_q(f'{name}_{on}')}" for on in _EVENTS]
-    return [
-        *triggers,
-        f"DROP TABLE IF EXISTS {_q(name)}",
-        f"DROP TABLE IF EXISTS {_q(name + '_rows')}",
-    ]
-
-
-_EVENTS: Final = ("insert", "delete", "update")
+    events = ("insert", "delete", "update")
+    triggers = [f"DROP TRIGGER IF EXISTS {_q(f'{name}_{event}')}" for event in events]
+    tables = [f"DROP TABLE IF EXISTS {_q(each)}" for each in (name, name + "_rows")]
+    return [*triggers, *tables]
 
 
 def _q(name: str) -> str:

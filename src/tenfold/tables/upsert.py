@@ -10,7 +10,7 @@ ADD_SALE = upsert(
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from sqlalchemy import ClauseElement, Column, ColumnElement, Insert, Table, UniqueConstraint, insert
 from sqlalchemy.sql import coercions, roles
@@ -29,7 +29,7 @@ class Incoming(ColumnElement[_T]):
     """The value that the insert brought, inside `set` and `where` of an upsert."""
 
     __visit_name__ = "tenfold_incoming"
-    _traverse_internals = [
+    _traverse_internals: ClassVar = [
         ("name", InternalTraversal.dp_string),
         ("type", InternalTraversal.dp_type),
     ]
@@ -43,7 +43,7 @@ class OnConflict(SyntaxExtension, ClauseElement):
     """What an insert does where a row with the same `on` is there. See `upsert`."""
 
     __visit_name__ = "tenfold_on_conflict"
-    _traverse_internals = [
+    _traverse_internals: ClassVar = [
         ("on", InternalTraversal.dp_string_list),
         ("names", InternalTraversal.dp_string_list),
         ("values", InternalTraversal.dp_clauseelement_list),
@@ -96,7 +96,7 @@ def upsert(
     changes = dict(set or {})
     if TENANT in (column.name for column in changes):
         raise TableDeclarationError(
-            f"An upsert into {table.name!r} sets the tenant. Leave it out: the platform fills it in."
+            f"An upsert into {table.name!r} sets the tenant. Leave it out: the platform does it."
         )
     values = [
         coercions.expect(roles.ExpressionElementRole, value, type_=column.type)
@@ -109,9 +109,11 @@ def upsert(
 def _check(table: Table, names: Sequence[str]) -> None:
     wanted = {*names} - {TENANT}
     known: list[set[str]] = [{column.name for column in table.primary_key}]
-    for constraint in table.constraints:
-        if isinstance(constraint, UniqueConstraint):
-            known.append({column.name for column in constraint.columns})
+    known.extend(
+        {column.name for column in constraint.columns}
+        for constraint in table.constraints
+        if isinstance(constraint, UniqueConstraint)
+    )
     known.extend({c.name for c in index.columns} for index in table.indexes if index.unique)
     if wanted not in [columns - {TENANT} for columns in known]:
         choices = "; ".join(", ".join(sorted(columns - {TENANT})) for columns in known)

@@ -40,8 +40,8 @@ class _Compiler(ScopedCompiler, SQLiteCompiler):
 
     def visit_tenfold_matches(self, element: Matches, **kw: Any) -> str:
         """Rows by key, of the rows of the index that match."""
-        key = ", ".join(self.process(column, **kw) for column in element.key)
-        names = ", ".join(self.preparer.quote(column.name) for column in element.key)
+        key = ", ".join(self.process(column, **kw) for column in element.key_columns)
+        names = ", ".join(self.preparer.quote(column.name) for column in element.key_columns)
         index = self._physical_index(element, "")
         rows = self._physical_index(element, "_rows")
         return (
