@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from datetime import datetime
 
+import msgspec
+
 from tenfold.contracts.structs import Struct
 
 __all__ = [
@@ -130,8 +132,10 @@ class Finish(Struct):
 
     `done` leave the queue. `retries` maps an entry to its next `run_at` and its
     error; `dead` to its error; `holding` are those of `dead` that keep their
-    lane closed. `returned` were not begun and wait again, unchanged. What is
-    named nowhere stays claimed, and its lease is renewed.
+    lane closed. `returned` were not begun and wait again, unchanged.
+    `postponed` maps an entry to its next `run_at` and the reason, without
+    counting an attempt. What is named nowhere stays claimed, and its lease is
+    renewed.
     """
 
     fence: int
@@ -140,6 +144,7 @@ class Finish(Struct):
     dead: dict[int, str]
     holding: list[int]
     returned: list[int]
+    postponed: dict[int, tuple[datetime, str]] = msgspec.field(default_factory=dict)
 
 
 class Cycle(Struct):

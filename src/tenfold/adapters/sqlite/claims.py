@@ -37,7 +37,7 @@ END_CLAIM = "DELETE FROM tenfold_claims WHERE fence = ?"
 
 DONE = "DELETE FROM tenfold_queue WHERE id IN (SELECT value FROM json_each(?))"
 RETRY = """
-UPDATE tenfold_queue SET waits = ?, run_at = ?, attempts = attempts + 1, last_error = ?
+UPDATE tenfold_queue SET waits = ?, run_at = ?, last_error = ?, attempts = attempts + ?
 WHERE id = ?
 """
 DEAD_LETTER = """
@@ -165,14 +165,16 @@ def _finish(
     done = [i for i in finish.done if i in held]
     if done:
         connection.execute(DONE, (_text(done),))
-    for i, (at, error) in finish.retries.items():
-        if i in held:
-            run_at = microseconds(at)
-            connection.execute(RETRY, (LATER if run_at > now else DUE, run_at, error, i))
+    for again, attempts in ((finish.retries, 1), (finish.postponed, 0)):
+        for i, (at, error) in again.items():
+            if i in held:
+                run_at = microseconds(at)
+                waits = LATER if run_at > now else DUE
+                connection.execute(RETRY, (waits, run_at, error, attempts, i))
     for i, error in finish.dead.items():
         if i in held:
             connection.execute(DEAD_LETTER, (int(i in finish.holding), error, i))
-    gone = {*done, *finish.retries, *finish.dead, *finish.returned}
+    gone = {*done, *finish.retries, *finish.dead, *finish.returned, *finish.postponed}
     before = claim.lanes
     rest = [(i, lane) for i, lane in zip(claim.ids, before, strict=True) if i not in gone]
     claim.ids, claim.lanes = [i for i, _ in rest], [lane for _, lane in rest]

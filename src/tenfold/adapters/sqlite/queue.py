@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Sequence
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -132,8 +133,7 @@ class SqliteQueue:
         before_us, now_us = microseconds(before), microseconds(self._clock.now())
         forgotten = after = 0
         while True:
-            start = after
-            bite = await self._session.write(lambda c: _trim_inbox(c, start, before_us))
+            bite = await self._session.write(partial(_trim_inbox, after=after, before_us=before_us))
             if bite is None:
                 break
             after, count = bite

@@ -127,7 +127,7 @@ def inbox_has(connection: sqlite3.Connection, key: InboxKey) -> bool:
 def find_reply(
     connection: sqlite3.Connection, scope: str, key: str, now: datetime
 ) -> StoredReply | None:
-    """The reply stored under a key that has not expired; the fingerprint is the caller's to compare."""
+    """The reply stored under a key, unless it has expired; its fingerprint is not compared here."""
     row = connection.execute(FIND_REPLY, (scope, key, microseconds(now))).fetchone()
     return None if row is None else StoredReply(fingerprint=row[0], body=row[1], position=row[2])
 
