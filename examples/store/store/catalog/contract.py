@@ -135,7 +135,10 @@ class Catalog(Contract, Protocol):
     async def list_products(
         self, search: Search = "", limit: Limit = 20, cursor: Cursor | None = None
     ) -> Page[Product]:
-        """Products in the order in which they were added; with `search`, those whose name has every word."""
+        """Products in the order in which they were added.
+
+        With `search`, those whose name has every word of it.
+        """
         ...
 
     @command(who="internal", raises=[PriceNotAllowed])
@@ -152,7 +155,7 @@ class Catalog(Contract, Protocol):
     async def find_products(
         self, skus: Annotated[list[Sku], msgspec.Meta(max_length=MAX_BULK)]
     ) -> list[Product]:
-        """The products with these SKUs, in no promised order; SKUs that no product has are left out."""
+        """The products with these SKUs, in no promised order; unknown SKUs are left out."""
         ...
 
     @query(who="internal")

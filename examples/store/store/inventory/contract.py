@@ -124,7 +124,7 @@ class Inventory(Contract, Protocol):
         after: UUID | None = None,
         limit: Annotated[int, msgspec.Meta(ge=1, le=MAX_BULK)] = MAX_BULK,
     ) -> list[StockLevel]:
-        """Every product's stock in order of product id, `after` exclusive: for checks and reports."""
+        """Every product's stock in order of product id, `after` exclusive: for checks."""
         ...
 
     @command(who="internal")

@@ -221,7 +221,7 @@ class Orders(Contract, Protocol):
         ],
         placed_at: Instant,
     ) -> InvoiceRecorded:
-        """Record an invoice of the past as an order, once by its number, at its own prices and time.
+        """Record an invoice of the past as an order, at its own prices and time.
 
         From there it takes the path of any other order. A second call with the
         number changes nothing and returns the first's order.

@@ -1,0 +1,62 @@
+"""What the notifications decide: what a confirmation says, and to whom it goes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from uuid import UUID
+
+from store.orders.contract import OrderConfirmed, OrderLine
+from tenfold import Struct
+
+__all__ = ["LISTED_LINES", "Draft", "compose_confirmation"]
+
+LISTED_LINES = 30
+"""How many lines a mail lists; what is beyond is counted."""
+
+
+class Draft(Struct):
+    """A mail before it is sent."""
+
+    id: UUID
+    customer_id: str
+    order_id: UUID
+    to: str
+    subject: str
+    body: str
+
+
+def compose_confirmation(event: OrderConfirmed, mail_id: UUID, recipient: str) -> Draft:
+    """The mail that tells a customer that an order is on its way.
+
+    Args:
+        recipient: the address, in which `{customer_id}` stands for the customer.
+    """
+    number = str(event.order_id)[-12:]
+    body = "\n".join(
+        [
+            "Thank you for your order. It is paid for, and on its way to you.",
+            "",
+            *_list(event.lines),
+            "",
+            f"Total: {event.total}",
+            f"Order: {event.order_id}",
+            f"Placed: {event.placed_at:%d %B %Y, %H:%M} UTC",
+        ]
+    )
+    return Draft(
+        id=mail_id,
+        customer_id=event.customer_id,
+        order_id=event.order_id,
+        to=recipient.replace("{customer_id}", event.customer_id),
+        subject=f"Your order {number} is confirmed",
+        body=body,
+    )
+
+
+def _list(lines: Sequence[OrderLine]) -> list[str]:
+    listed = [
+        f"{line.quantity:>6} × {line.name} at {line.unit_price}" for line in lines[:LISTED_LINES]
+    ]
+    if len(lines) > LISTED_LINES:
+        listed.append(f"       and {len(lines) - LISTED_LINES} more")
+    return listed
