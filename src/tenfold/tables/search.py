@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar, Final
+from typing import Any, Final
 
 from sqlalchemy import Alias, BindParameter, Column, ColumnElement, Table, Text, types
 from sqlalchemy.engine.interfaces import Dialect
@@ -127,7 +127,7 @@ class Matches(ColumnElement[bool]):
     """True for rows whose column has every word of a text. See `matches`."""
 
     __visit_name__ = "tenfold_matches"
-    _traverse_internals: ClassVar = [
+    _traverse_internals = [  # noqa: RUF012
         ("index_name", InternalTraversal.dp_string),
         ("column", InternalTraversal.dp_clauseelement),
         ("key_columns", InternalTraversal.dp_clauseelement_list),

@@ -10,7 +10,7 @@ ADD_SALE = upsert(
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, TypeVar
+from typing import Any, TypeVar
 
 from sqlalchemy import ClauseElement, Column, ColumnElement, Insert, Table, UniqueConstraint, insert
 from sqlalchemy.sql import coercions, roles
@@ -29,7 +29,7 @@ class Incoming(ColumnElement[_T]):
     """The value that the insert brought, inside `set` and `where` of an upsert."""
 
     __visit_name__ = "tenfold_incoming"
-    _traverse_internals: ClassVar = [
+    _traverse_internals = [  # noqa: RUF012
         ("name", InternalTraversal.dp_string),
         ("type", InternalTraversal.dp_type),
     ]
@@ -43,7 +43,7 @@ class OnConflict(SyntaxExtension, ClauseElement):
     """What an insert does where a row with the same `on` is there. See `upsert`."""
 
     __visit_name__ = "tenfold_on_conflict"
-    _traverse_internals: ClassVar = [
+    _traverse_internals = [  # noqa: RUF012
         ("on", InternalTraversal.dp_string_list),
         ("names", InternalTraversal.dp_string_list),
         ("values", InternalTraversal.dp_clauseelement_list),

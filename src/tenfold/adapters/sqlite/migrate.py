@@ -1,0 +1,210 @@
+"""A module's migrations, applied to its file before the writer opens it.
+
+A module's `migrations/` holds Alembic's revision files and nothing else: no
+`env.py`, no ini file. Each revision commits by itself together with its mark in
+`alembic_version`, so a start that was killed on the way goes on where it was.
+
+Alembic costs a tenth of a second and 20 MB to import. So the folder's
+fingerprint is kept in the file, and a start with nothing to do stops there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from tenfold.adapters.sqlite.errors import MigrationError
+
+if TYPE_CHECKING:
+    from alembic.script import ScriptDirectory
+    from sqlalchemy import Connection, Engine
+
+__all__ = ["migrate", "pending"]
+
+_KEY: Final = "migrations"
+_META: Final = (
+    "CREATE TABLE IF NOT EXISTS tenfold_meta "
+    "(key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID"
+)
+_BUSY_S: Final = 30.0
+
+
+def migrate(
+    file: Path, module: str, migrations: Path, on_step: Callable[[str], None] = lambda _: None
+) -> list[str]:
+    """Bring a module's file to the newest revision of its folder.
+
+    Args:
+        file: made where it does not exist.
+        migrations: the folder; one that is missing or empty has nothing to do.
+        on_step: told each revision, as `0002 add a column`, before it is applied.
+    Returns: the revisions applied, in order; empty where there was nothing to do.
+    Raises: MigrationError (NOT_DONE): the revisions before the one it names are
+        applied and stay, that one has left nothing.
+    """
+    fingerprint = _fingerprint(migrations)
+    if fingerprint is None or fingerprint == _recorded(file):
+        return []
+    script = _script(module, migrations)
+    engine = _engine(file)
+    applied: list[str] = []
+    try:
+        while (step := _next_step(engine, script, module, on_step)) is not None:
+            applied.append(step)
+    finally:
+        engine.dispose()
+    with closing(sqlite3.connect(file, timeout=_BUSY_S, isolation_level=None)) as connection:
+        connection.execute(_META)
+        connection.execute(
+            "INSERT INTO tenfold_meta VALUES (?, ?) "
+            "ON CONFLICT (key) DO UPDATE SET value = excluded.value",
+            (_KEY, fingerprint),
+        )
+    return applied
+
+
+def pending(file: Path, module: str, migrations: Path) -> list[str]:
+    """The revisions that `migrate` would apply, in order. Changes nothing.
+
+    Raises: MigrationError (NOT_DONE) where the folder or the file's revision
+        cannot be read.
+    """
+    fingerprint = _fingerprint(migrations)
+    if fingerprint is None or fingerprint == _recorded(file):
+        return []
+    script = _script(module, migrations)
+    with _mistakes(module, str(migrations)):
+        current: Any = _heads(file)
+        steps: Any = script._upgrade_revs("head", current)
+        return [step.revision.revision for step in steps]
+
+
+def _fingerprint(migrations: Path) -> str | None:
+    """A digest of the revision files; None where there are none."""
+    files = sorted(path for path in migrations.glob("*.py") if path.name != "__init__.py")
+    if not files:
+        return None
+    digest = hashlib.sha256()
+    for path in files:
+        body = path.read_bytes()
+        digest.update(f"{path.name}\0{len(body)}\0".encode() + body)
+    return digest.hexdigest()
+
+
+def _recorded(file: Path) -> str | None:
+    if not file.exists():
+        return None
+    rows = _query(file, "tenfold_meta", "SELECT value FROM tenfold_meta WHERE key = ?", (_KEY,))
+    return str(rows[0][0]) if rows else None
+
+
+def _heads(file: Path) -> tuple[str, ...]:
+    if not file.exists():
+        return ()
+    rows = _query(file, "alembic_version", "SELECT version_num FROM alembic_version", ())
+    return tuple(str(row[0]) for row in rows)
+
+
+def _query(file: Path, table: str, sql: str, values: tuple[str, ...]) -> list[Any]:
+    with closing(sqlite3.connect(file, timeout=_BUSY_S, isolation_level=None)) as connection:
+        known = connection.execute("SELECT 1 FROM sqlite_master WHERE name = ?", (table,))
+        return connection.execute(sql, values).fetchall() if known.fetchone() else []
+
+
+def _script(module: str, migrations: Path) -> ScriptDirectory:
+    from alembic.script import ScriptDirectory
+
+    with _mistakes(module, str(migrations)):
+        script = ScriptDirectory(str(migrations), version_locations=[str(migrations)])
+        heads = script.get_heads()
+    if len(heads) > 1:
+        raise MigrationError(
+            f"The migrations of module {module!r} in {migrations} have {len(heads)} ends: "
+            f"{', '.join(sorted(heads))}. Nothing was applied. Let one of them follow the other: "
+            "set its down_revision."
+        )
+    return script
+
+
+def _engine(file: Path) -> Engine:
+    from sqlalchemy import create_engine, event, pool
+
+    def connect() -> sqlite3.Connection:
+        # Without isolation_level=None sqlite3 would commit by itself before a CREATE or ALTER.
+        connection = sqlite3.connect(file, timeout=_BUSY_S, isolation_level=None)
+        connection.execute("PRAGMA synchronous=FULL")
+        return connection
+
+    engine = create_engine("sqlite://", creator=connect, poolclass=pool.NullPool)
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: Connection) -> None:
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+    return engine
+
+
+def _next_step(
+    engine: Engine, script: ScriptDirectory, module: str, on_step: Callable[[str], None]
+) -> str | None:
+    """Apply one revision in one transaction; None where the file is at the newest."""
+    from alembic.operations import Operations
+    from alembic.runtime.migration import MigrationContext
+
+    from tenfold.tables.columns import metadata
+
+    taken: list[Any] = []
+
+    def first(heads: Any, context: MigrationContext) -> list[Any]:
+        steps: Any = script._upgrade_revs("head", heads)
+        taken.extend(steps[:1])
+        for step in taken:
+            revision = step.revision
+            on_step(f"{revision.revision} {revision.doc or ''}".strip())
+        return taken
+
+    place = str(script.dir)
+    with _mistakes(module, place, taken), engine.begin() as connection:
+        context = MigrationContext.configure(
+            connection, opts={"fn": first, "script": script, "target_metadata": metadata()}
+        )
+        with Operations.context(context):
+            context.run_migrations()
+        if taken:
+            _check_references(connection)
+    return taken[0].revision.revision if taken else None
+
+
+def _check_references(connection: Connection) -> None:
+    # References are not enforced while a table is being made anew, so they are checked here.
+    broken = connection.exec_driver_sql("PRAGMA foreign_key_check").fetchall()
+    if broken:
+        shown = ", ".join(f"{row[0]} (row {row[1]}) to {row[2]}" for row in broken[:5])
+        raise ValueError(f"it leaves {len(broken)} rows that refer to nothing: {shown}")
+
+
+@contextmanager
+def _mistakes(module: str, place: str, taken: list[Any] | None = None) -> Iterator[None]:
+    """Tell whatever fails in a revision with its place."""
+    try:
+        yield
+    except Exception as error:
+        where = f"in {place}"
+        if taken:
+            where = f"revision {taken[0].revision.revision} ({taken[0].revision.path})"
+        cause = str(error).partition("\n[SQL:")
+        sql = f" Statement: {' '.join(cause[2].split())[:300]}" if cause[2] else ""
+        mend = "Mend the revision and start again."
+        if "Can't locate revision" in cause[0]:
+            mend = (
+                "The file was migrated by code that is newer than this folder, or a revision was "
+                "deleted: start the newer code, or put the revision back."
+            )
+        raise MigrationError(
+            f"A migration of module {module!r} failed, {where}: {type(error).__name__}: "
+            f"{cause[0]}.{sql} It left nothing behind; those before it are applied. {mend}"
+        ) from error
