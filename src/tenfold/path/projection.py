@@ -1,0 +1,259 @@
+"""Projections: how far they have come, and how they are rebuilt while they serve.
+
+    begin a generation ──> relay: the whole log, paced ──> queue ──> its own tables
+                                        │ caught up
+                                        v
+                             swap: it answers, the old one is dropped
+
+A rebuild is resumable: what it has read and what is queued is stored like any
+subscription's, so after a kill it goes on where it was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from tenfold.contracts.errors import TenfoldError
+from tenfold.contracts.structs import Struct
+from tenfold.path.relay import Feed, Relay
+from tenfold.path.signals import Signal
+from tenfold.ports.outbox import Outbox
+from tenfold.ports.projections import Generations
+from tenfold.ports.queue import Queue, QueueDesk
+from tenfold.ports.records import EntryView
+
+__all__ = [
+    "ProjectionParts",
+    "Projections",
+    "RebuildFailedError",
+    "RebuildProgress",
+    "UnknownProjectionError",
+]
+
+NEAR = 1000
+"""Outbox rows that a generation may lack at the swap; what it lacks is on its way to it."""
+LOOK_S = 0.5
+REBUILD_PRIORITY = -50
+
+
+class RebuildFailedError(TenfoldError):
+    """A rebuild met an event that its projection cannot take; the old generation still serves."""
+
+    code = "projection.rebuild_failed"
+
+
+class UnknownProjectionError(TenfoldError):
+    """A projection was named that the module does not have."""
+
+    code = "projection.unknown"
+
+
+class RebuildProgress(Struct):
+    """How far a rebuild has come: outbox rows read, of how many, in all its sources together."""
+
+    projection: str
+    generation: int
+    read: int
+    of: int
+
+
+class ProjectionParts(Struct):
+    """What a module's projections work with.
+
+    `feeds` are those of each projection, by its name. `moved` fires when entries
+    of the queue were finished. `on_swap` is told of every generation that begins
+    to answer, before the swap's caller goes on.
+    """
+
+    module: str
+    generations: Generations
+    queue: Queue
+    desk: QueueDesk
+    relay: Relay
+    sources: dict[str, Outbox]
+    feeds: dict[str, Sequence[Feed]]
+    moved: Signal
+    on_swap: Callable[[str, int], None] = lambda name, generation: None
+
+
+class Projections:
+    """The projections of one module."""
+
+    def __init__(self, parts: ProjectionParts) -> None:
+        self._parts = parts
+        self._active: dict[str, int] = {}
+
+    async def load(self) -> list[str]:
+        """Learn which generations answer, and follow those that are being built.
+
+        Returns: projections whose rebuild was cut short; hand each to `rebuild`.
+        """
+        states = await self._parts.generations.state()
+        self._active = {name: states[name].active for name in self._parts.feeds}
+        unfinished = []
+        for name in self._parts.feeds:
+            building = states[name].building
+            if building is not None:
+                self._parts.relay.follow(self._shadow(name, building))
+                unfinished.append(name)
+        return unfinished
+
+    def active_feeds(self) -> list[Feed]:
+        """The feeds of the generations that answer: what the relay begins with."""
+        return [
+            _of_generation(feed, self._active[name])
+            for name, feeds in self._parts.feeds.items()
+            for feed in feeds
+        ]
+
+    async def reached(self, projection: str, source: str, position: int) -> bool:
+        """Whether the generation that answers has worked every event of `source` up to `position`.
+
+        A projection that does not follow the source has nothing to wait for.
+        """
+        for feed in self._parts.feeds[projection]:
+            if feed.source != source:
+                continue
+            key = _of_generation(feed, self._active[projection]).key
+            if self._parts.relay.position(key) < position:
+                return False
+            if await self._parts.queue.pending(key.handler, key.generation, position):
+                return False
+        return True
+
+    async def wait(self) -> None:
+        """Until entries of the queue were finished or delivered, or a moment has passed."""
+        await self._parts.moved.wait(LOOK_S)
+
+    async def rebuild(
+        self, name: str, on_progress: Callable[[RebuildProgress], None], *, resume: bool = True
+    ) -> int:
+        """Build a projection anew from the log, beside the one that serves, and swap.
+
+        Args:
+            on_progress: told now and then how far it has come.
+            resume: go on with a rebuild that was cut short; otherwise begin anew.
+        Returns: the generation that answers now.
+        Raises: UnknownProjectionError (NOT_DONE); RebuildFailedError (NOT_DONE) at
+            an event that cannot be taken: the old generation goes on serving, and
+            a further call goes on from there.
+        """
+        if name not in self._parts.feeds:
+            raise UnknownProjectionError(
+                f"Module {self._parts.module!r} has no projection {name!r}; nothing was done. It "
+                f"has: {', '.join(sorted(self._parts.feeds)) or 'none'}."
+            )
+        generation = await self._begin(name, resume)
+        shadow = self._shadow(name, generation)
+        self._parts.relay.follow(shadow)
+        await self._catch_up(name, generation, shadow, on_progress)
+        await self._swap(name, generation, shadow)
+        return generation
+
+    async def _begin(self, name: str, resume: bool) -> int:
+        building = (await self._parts.generations.state())[name].building
+        if building is None:
+            return await self._parts.generations.begin(name)
+        if resume:
+            return building
+        away = [feed.key for feed in self._shadow(name, building)]
+        async with self._parts.relay.exchanging(away):
+            return await self._parts.generations.begin(name)
+
+    async def _catch_up(
+        self,
+        name: str,
+        generation: int,
+        shadow: list[Feed],
+        on_progress: Callable[[RebuildProgress], None],
+    ) -> None:
+        """Until the generation lacks no more of the log than `NEAR`.
+
+        The goal is held until it is reached: under steady writing the head itself
+        never is.
+        """
+        goal = await self._heads(shadow)
+        while True:
+            await self._refuse_dead(name, generation)
+            read = {f.source: self._parts.relay.position(f.key) for f in shadow}
+            on_progress(
+                RebuildProgress(
+                    projection=name,
+                    generation=generation,
+                    read=sum(min(read[source], goal[source]) for source in goal),
+                    of=sum(goal.values()),
+                )
+            )
+            if await self._has(shadow, goal):
+                heads = await self._heads(shadow)
+                if all(heads[source] - goal[source] <= NEAR for source in goal):
+                    return
+                goal = heads
+            self._parts.relay.wake()
+            await self._parts.moved.wait(LOOK_S)
+
+    async def _has(self, shadow: list[Feed], goal: dict[str, int]) -> bool:
+        for feed in shadow:
+            if self._parts.relay.position(feed.key) < goal[feed.source]:
+                return False
+            if await self._parts.queue.pending(feed.handler, feed.generation, goal[feed.source]):
+                return False
+        return True
+
+    async def _heads(self, shadow: list[Feed]) -> dict[str, int]:
+        sources = {feed.source for feed in shadow}
+        return {source: await self._parts.sources[source].head() for source in sources}
+
+    async def _swap(self, name: str, generation: int, shadow: list[Feed]) -> None:
+        old = [_of_generation(f, self._active[name]).key for f in self._parts.feeds[name]]
+        async with self._parts.relay.exchanging(old):
+            await self._parts.generations.swap(name, generation)
+            self._active[name] = generation
+            self._parts.on_swap(name, generation)
+        # From here on it is an ordinary feed: no pace, no lower priority.
+        self._parts.relay.follow(
+            [_of_generation(feed, generation) for feed in self._parts.feeds[name]]
+        )
+
+    async def _refuse_dead(self, name: str, generation: int) -> None:
+        for feed in self._parts.feeds[name]:
+            found = await self._parts.desk.entries(
+                state="dead", handler=feed.handler, after=0, limit=500
+            )
+            for entry in found:
+                if entry.generation == generation:
+                    raise _failed(self._parts.module, name, entry)
+
+    def _shadow(self, name: str, generation: int) -> list[Feed]:
+        return [
+            Feed(
+                handler=feed.handler,
+                source=feed.source,
+                events=feed.events,
+                generation=generation,
+                start="beginning",
+                priority=REBUILD_PRIORITY,
+                paced=True,
+            )
+            for feed in self._parts.feeds[name]
+        ]
+
+
+def _of_generation(feed: Feed, generation: int) -> Feed:
+    return Feed(
+        handler=feed.handler,
+        source=feed.source,
+        events=feed.events,
+        generation=generation,
+        start=feed.start,
+        priority=feed.priority,
+    )
+
+
+def _failed(module: str, name: str, entry: EntryView) -> RebuildFailedError:
+    return RebuildFailedError(
+        f"The rebuild of {name!r} in module {module!r} stopped at entry {entry.id}: "
+        f"{entry.handler} failed {entry.attempts} times. {entry.last_error} The generation before "
+        "it still serves. Mend the handler, retry or discard the entry, and rebuild again: it "
+        "goes on from there."
+    )

@@ -1,0 +1,306 @@
+"""The relay of one subscribing module: carries events from outboxes into the module's queue.
+
+    source's outbox ──read after position──> entries ──deliver──> queue, position moved
+
+Entries and position are written in one transaction of the target, so an event
+is in the queue exactly when the position is past it. Where two relays run, the
+queue drops what the other one delivered. Feeds at the same place are read
+together; a new one, such as a projection's new generation, reads by itself
+until it has caught up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, Literal
+
+from tenfold.contracts.structs import Struct
+from tenfold.path.attempts import error_text
+from tenfold.path.queue import Worker
+from tenfold.path.stops import Stop
+from tenfold.ports.clock import Clock
+from tenfold.ports.outbox import Outbox
+from tenfold.ports.queue import Queue
+from tenfold.ports.records import Delivery, OutboxPage, OutboxRow, QueueEntry, SubscriptionKey
+
+__all__ = ["Feed", "Relay", "RelayLimits", "RelayParts", "decide_entries"]
+
+_log = logging.getLogger("tenfold.relay")
+
+
+class Feed(Struct):
+    """One subscription as the relay serves it.
+
+    `start` is where it begins when it has no position yet. A `paced` feed is one
+    that catches up beside the others: it never has more than a window of the log
+    in the queue.
+    """
+
+    handler: str
+    source: str
+    events: tuple[str, ...]
+    generation: int = 1
+    start: Literal["now", "beginning"] = "beginning"
+    priority: int = 0
+    paced: bool = False
+
+    @property
+    def key(self) -> SubscriptionKey:
+        """Its place in the source's outbox."""
+        return SubscriptionKey(handler=self.handler, generation=self.generation, source=self.source)
+
+
+class RelayLimits(Struct):
+    """`batch` outbox rows at a time, 1 to 1,000; `poll_s` is the longest sleep without a signal.
+
+    `window` is how many outbox rows a paced feed may be ahead of what is worked.
+    """
+
+    batch: int = 500
+    poll_s: float = 2.0
+    window: int = 2000
+
+
+class RelayParts(Struct):
+    """What a relay works with. `sources` are the outboxes of all modules that are followed."""
+
+    module: str
+    queue: Queue
+    sources: Mapping[str, Outbox]
+    worker: Worker
+    clock: Clock
+    stop: Stop
+    limits: RelayLimits = RelayLimits()
+
+
+def decide_entries(feeds: Sequence[Feed], rows: Sequence[OutboxRow]) -> list[QueueEntry]:
+    """The queue entries that outbox rows mean to feeds, in the rows' order.
+
+    The lane is the subscription's and the order key's within the tenant: keys do
+    not block one another, nor do subscriptions.
+    """
+    by_name: dict[str, list[Feed]] = {}
+    for feed in feeds:
+        for name in feed.events:
+            by_name.setdefault(name, []).append(feed)
+    return [
+        QueueEntry(
+            message_id=row.message_id,
+            handler=feed.handler,
+            tenant=row.tenant,
+            body=row.body,
+            generation=feed.generation,
+            lane=None
+            if row.order_key is None
+            else f"{feed.handler}:{feed.generation}:{row.tenant}:{row.order_key}",
+            priority=feed.priority,
+            source=feed.source,
+            source_seq=row.seq,
+        )
+        for row in rows
+        for feed in by_name.get(row.name, ())
+    ]
+
+
+class Relay:
+    """Follows the outboxes that one module subscribes to."""
+
+    def __init__(self, parts: RelayParts, feeds: Iterable[Feed]) -> None:
+        self._parts = parts
+        self._feeds = {feed.key: feed for feed in feeds}
+        self._stored: dict[SubscriptionKey, int] = {}
+        self._looked: dict[SubscriptionKey, int] = {}
+        self._known = False
+        self._signal = asyncio.Event()
+        self._resting = asyncio.Event()
+        self._lock = asyncio.Lock()
+        self._loop_task: asyncio.Task[None] | None = None
+        self.delivered = 0
+
+    def start(self) -> None:
+        """Begin to follow; needs a running event loop."""
+        self._loop_task = asyncio.create_task(self._work(), name=f"relay {self._parts.module}")
+
+    async def stop(self) -> None:
+        """Stop at once: a delivery under way is committed whole, or not at all."""
+        if self._loop_task is not None:
+            self._loop_task.cancel()
+            await asyncio.wait([self._loop_task])
+
+    def wake(self) -> None:
+        """Look at the outboxes now: something was committed. Cheap, and safe to call often."""
+        self._resting.clear()
+        self._signal.set()
+
+    @property
+    def resting(self) -> bool:
+        """Whether everything was delivered when it looked last, and nobody woke it since."""
+        return self._resting.is_set()
+
+    async def wait_resting(self) -> None:
+        """Return when everything that is committed has been delivered."""
+        await self._resting.wait()
+
+    @property
+    def feeds(self) -> list[Feed]:
+        """What it follows."""
+        return list(self._feeds.values())
+
+    def position(self, key: SubscriptionKey) -> int:
+        """How far a subscription has looked: all its events up to there are in the queue."""
+        return self._looked.get(key, 0)
+
+    def follow(self, feeds: Iterable[Feed]) -> None:
+        """Follow further feeds, each from its stored position or its start."""
+        for feed in feeds:
+            self._feeds[feed.key] = feed
+        self._known = False
+        self.wake()
+
+    @asynccontextmanager
+    async def exchanging(self, away: Iterable[SubscriptionKey]) -> AsyncIterator[None]:
+        """Hold deliveries while feeds are given up; they are gone after the block succeeds.
+
+        Without the hold a delivery under way could put entries of a dropped
+        generation back into the queue.
+        """
+        async with self._lock:
+            yield
+            for key in away:
+                self._feeds.pop(key, None)
+                self._looked.pop(key, None)
+                self._stored.pop(key, None)
+        self.wake()
+
+    async def step(self) -> bool:
+        """Carry one batch of each group of feeds; whether any of them had more to read."""
+        async with self._lock:
+            if not self._known:
+                await self._see_feeds()
+            more = False
+            for (source, position), feeds in self._groups().items():
+                if await self._held_back(feeds, position):
+                    continue
+                outbox = self._parts.sources[source]
+                names = sorted({name for feed in feeds for name in feed.events})
+                page = await outbox.read(position, names, self._parts.limits.batch)
+                await self._deliver(feeds, page)
+                more = more or len(page.rows) >= self._parts.limits.batch
+            return more
+
+    async def store_positions(self) -> None:
+        """Write down how far it has looked where no entry came of it.
+
+        Done now and then: between two writes a kill means only that rows without
+        interest are looked at again.
+        """
+        async with self._lock:
+            ahead = {k: p for k, p in self._looked.items() if p > self._stored.get(k, -1)}
+            if ahead and self._known:
+                await self._parts.queue.deliver(Delivery(entries=[], positions=ahead))
+                self._stored.update(ahead)
+
+    def _groups(self) -> dict[tuple[str, int], list[Feed]]:
+        groups: dict[tuple[str, int], list[Feed]] = {}
+        for key, feed in self._feeds.items():
+            groups.setdefault((feed.source, self._looked[key]), []).append(feed)
+        return groups
+
+    async def _see_feeds(self) -> None:
+        """Find the place of feeds that are seen for the first time in this process."""
+        stored = await self._parts.queue.positions()
+        begun: dict[SubscriptionKey, int] = {}
+        heads: dict[str, int] = {}
+        for key, feed in self._feeds.items():
+            if key in self._looked:
+                continue
+            if feed.source not in heads:
+                heads[feed.source] = await self._parts.sources[feed.source].head()
+            if key not in stored:
+                begun[key] = heads[feed.source] if feed.start == "now" else 0
+            elif stored[key] > heads[feed.source]:
+                self._warn_of_new_log(feed, stored[key], heads[feed.source])
+        if begun:
+            await self._parts.queue.deliver(Delivery(entries=[], positions=begun))
+        for key in self._feeds:
+            if key not in self._looked:
+                self._looked[key] = self._stored[key] = stored.get(key, begun.get(key, 0))
+        self._known = True
+
+    async def _held_back(self, feeds: list[Feed], position: int) -> bool:
+        """Whether a paced feed has a window of the log in the queue already."""
+        below = position - self._parts.limits.window
+        if below <= 0 or not all(feed.paced for feed in feeds):
+            return False
+        for feed in feeds:
+            if await self._parts.queue.pending(feed.handler, feed.generation, below):
+                return True
+        return False
+
+    async def _deliver(self, feeds: list[Feed], page: OutboxPage) -> None:
+        positions = {feed.key: page.position for feed in feeds}
+        entries = decide_entries(feeds, page.rows)
+        if entries:
+            delivery = Delivery(entries=entries, positions=positions)
+            self.delivered += await self._parts.queue.deliver(delivery)
+            self._stored.update(positions)
+            self._measure(feeds, page.rows)
+            self._parts.worker.wake()
+        moved = any(self._looked.get(key) != page.position for key in positions)
+        self._looked.update(positions)
+        if moved:
+            self._parts.worker.moved.fire()
+
+    def _measure(self, feeds: list[Feed], rows: list[OutboxRow]) -> None:
+        now = self._parts.clock.now()
+        for row in rows:
+            lag_s = max((now - row.at).total_seconds(), 0.0)
+            self._parts.stop.observe(f"{feeds[0].source}.{row.name}", self._parts.module, lag_s)
+
+    async def _work(self) -> None:
+        failures = 0
+        while True:
+            self._signal.clear()
+            try:
+                more = await self.step()
+                if not more and not self._signal.is_set():
+                    self._resting.set()
+                    woken = await self._sleep(self._parts.limits.poll_s)
+                    if not woken:
+                        await self.store_positions()
+                failures = 0
+            except Exception as error:  # a store may be full or gone: positions stay, try again
+                failures += 1
+                self._known = False
+                _log.error(
+                    "The relay into %s could not deliver; nothing is lost, since its position "
+                    "stays where it was, and it tries again. %s",
+                    self._parts.module,
+                    error_text(error),
+                )
+                await asyncio.sleep(min(0.05 * 2.0**failures, self._parts.limits.poll_s))
+
+    async def _sleep(self, wait_s: float) -> bool:
+        timer = asyncio.get_running_loop().call_later(wait_s, self._signal.set)
+        try:
+            await self._signal.wait()
+        finally:
+            timer.cancel()
+        return not self._resting.is_set()
+
+    def _warn_of_new_log(self, feed: Feed, position: int, head: int) -> Any:
+        _log.error(
+            "The outbox of %s ends at %d, but %s.%s has read it up to %d: the database of %s was "
+            "made anew or put back to an older state. Its next events up to %d are not delivered. "
+            "Put the databases of both modules back to one moment.",
+            feed.source,
+            head,
+            self._parts.module,
+            feed.handler,
+            position,
+            feed.source,
+            position,
+        )
