@@ -1,0 +1,144 @@
+"""One way to a product's data: through the process that holds it, else by opening it here."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
+
+from tenfold.adapters.control import CallOptions as ControlOptions
+from tenfold.adapters.control import ControlClient, connect
+from tenfold.contracts.contract import Contract, read_contract
+from tenfold.contracts.envelope import OPERATOR
+from tenfold.path.arguments import argument_binder
+from tenfold.path.proxies import CallOptions, Proxy
+from tenfold.ports.control import ControlUnavailableError
+from tenfold.runtimes.desk import Desk
+from tenfold.runtimes.lock import DataInUseError, DataLock, holder_of
+
+if TYPE_CHECKING:
+    from tenfold.runtimes.topology import Product, ProductFile
+
+__all__ = ["Connection", "connect_product", "open_desk"]
+
+_C = TypeVar("_C", bound=Contract)
+_POLL_S = 0.05
+
+
+class Connection(Protocol):
+    """A product within reach. `remote` is true where another process holds its data."""
+
+    remote: bool
+    desk: Desk
+
+    def proxy(self, contract: Callable[..., _C]) -> _C:
+        """The module that implements a contract, as an operator's internal caller sees it."""
+        ...
+
+
+def connect_product(
+    product: Product, data_dir: Path | None = None, *, command: str, wait_s: float = 20.0
+) -> AbstractAsyncContextManager[Connection]:
+    """Reach a product's modules, whether or not it is running on the same data.
+
+    The lock on the data directory decides: where a process holds it, calls go
+    to that process; else this one takes it and opens the modules itself, so
+    that two writers never meet.
+
+    Args:
+        command: what this process does, for whoever finds the lock taken.
+        wait_s: how long a process that is just starting or stopping is waited for.
+    Raises: DataInUseError where that takes longer (NOT_DONE).
+    """
+    return _connect(lambda: product, data_dir or product.data_dir, command, wait_s)
+
+
+@asynccontextmanager
+async def open_desk(
+    source: ProductFile, *, command: str, wait_s: float = 20.0
+) -> AsyncIterator[Desk]:
+    """Reach the desk of a product, as `connect_product` does.
+
+    Nothing of the product is imported where another process runs it.
+    """
+    from tenfold.runtimes.topology import import_product
+
+    async with _connect(
+        lambda: import_product(source), source.data_dir, command, wait_s
+    ) as connection:
+        yield connection.desk
+
+
+@asynccontextmanager
+async def _connect(
+    load: Callable[[], Product], data_dir: Path, command: str, wait_s: float
+) -> AsyncIterator[Connection]:
+    found = await _reach(data_dir, command, wait_s)
+    if isinstance(found, ControlClient):
+        async with found:
+            yield _Remote(found)
+        return
+    try:
+        from tenfold.runtimes.process import running
+
+        async with running(load(), found) as process:
+            yield process
+    finally:
+        found.release()
+
+
+async def _reach(data_dir: Path, command: str, wait_s: float) -> ControlClient | DataLock:
+    """A connection to the holder of the data, or the lock on it."""
+    end = asyncio.get_running_loop().time() + wait_s
+    while True:
+        holder = holder_of(data_dir)
+        try:
+            if holder is None:
+                return DataLock.acquire(data_dir, command)
+            if holder.state == "serving":
+                return await connect(Path(holder.control))
+        except (DataInUseError, ControlUnavailableError):
+            pass  # it took or lost the lock between two looks
+        if asyncio.get_running_loop().time() >= end:
+            who = f"process {holder.pid} (`{holder.command}`)" if holder else "another process"
+            how = f"is {holder.state}" if holder else "comes and goes"
+            raise DataInUseError(
+                f"The data in {data_dir} is held by {who}, which {how} and was waited for "
+                f"{wait_s:g} s. Nothing was done. Try again, or stop that process.",
+                holder=holder,
+            )
+        # Another process's progress can only be looked at, not awaited.
+        await asyncio.sleep(_POLL_S)
+
+
+class _Remote:
+    """A product that runs in another process."""
+
+    remote = True
+
+    def __init__(self, client: ControlClient) -> None:
+        self._client = client
+        self.desk: Desk = self.proxy(cast("Callable[..., Desk]", Desk))
+
+    def proxy(self, contract: Callable[..., _C]) -> _C:
+        """See `Connection.proxy`."""
+        spec = read_contract(contract)
+        binders = {name: argument_binder(each) for name, each in spec.operations.items()}
+
+        async def send(
+            name: str, options: CallOptions, args: tuple[Any, ...], kwargs: dict[str, Any]
+        ) -> Any:
+            arguments = binders[name](args, kwargs)
+            sent = ControlOptions(
+                principal=options.principal or OPERATOR, tenant=options.tenant, key=options.key
+            )
+            return await self._client.call(spec.operations[name], arguments, sent)
+
+        def call(
+            name: str, options: CallOptions, args: tuple[Any, ...], kwargs: dict[str, Any]
+        ) -> Awaitable[Any]:
+            return send(name, options, args, kwargs)
+
+        return cast("_C", Proxy(spec.name, tuple(spec.operations), call, CallOptions()))

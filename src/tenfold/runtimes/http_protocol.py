@@ -1,0 +1,127 @@
+"""uvicorn's HTTP protocol, bounded: how large the head of a request may be, and how slow."""
+
+from __future__ import annotations
+
+from asyncio import AbstractEventLoop, BaseTransport, TimerHandle
+from typing import Any, ClassVar
+
+import msgspec
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+__all__ = ["bounded_protocol"]
+
+_PROBLEMS = {
+    400: ("Bad Request", "http.unreadable"),
+    408: ("Request Timeout", "http.too_slow"),
+    431: ("Request Header Fields Too Large", "http.headers_too_large"),
+}
+
+
+def bounded_protocol(*, max_head_bytes: int, head_timeout_s: float) -> type[HttpToolsProtocol]:
+    """A protocol class for `uvicorn.Config(http=...)`.
+
+    Args:
+        max_head_bytes: of a request's line and headers together; more is answered 431.
+        head_timeout_s: from a connection's start, or a request's first byte, to the end of
+            its headers; later is answered 408.
+    """
+    return type(
+        "BoundedHttpProtocol",
+        (_BoundedHttpProtocol,),
+        {"max_head_bytes": max_head_bytes, "head_timeout_s": head_timeout_s},
+    )
+
+
+class _BoundedHttpProtocol(HttpToolsProtocol):
+    """httptools has no bound of its own: a head without an end would fill the memory."""
+
+    max_head_bytes: ClassVar[int]
+    head_timeout_s: ClassVar[float]
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._in_head = True
+        self._head_bytes = 0
+        self._timer: TimerHandle | None = None
+
+    def connection_made(self, transport: BaseTransport) -> None:
+        """Begin to wait for the first request."""
+        super().connection_made(transport)  # type: ignore[arg-type]
+        self._watch()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Stop waiting."""
+        self._unwatch()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Read on; what ends in the middle of a head is counted and timed."""
+        super().data_received(data)
+        if not self._in_head or self.transport.is_closing():
+            return
+        self._head_bytes += len(data)
+        if self._head_bytes > self.max_head_bytes:
+            self._refuse(431, f"The request's head is longer than {self.max_head_bytes} bytes.")
+        elif self._timer is None:
+            self._watch()
+
+    def on_message_begin(self) -> None:
+        """A head begins."""
+        self._in_head = True
+        self._head_bytes = 0
+        super().on_message_begin()
+
+    def on_headers_complete(self) -> None:
+        """A head ended in time."""
+        self._in_head = False
+        self._unwatch()
+        super().on_headers_complete()
+
+    def send_400_response(self, msg: str) -> None:
+        """Answer what is no HTTP, and close."""
+        self._refuse(400, "What was sent is not a request of HTTP/1.1.")
+
+    def _watch(self) -> None:
+        loop: AbstractEventLoop = self.loop
+        self._timer = loop.call_later(self.head_timeout_s, self._slow)
+
+    def _unwatch(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _slow(self) -> None:
+        self._timer = None
+        if self.url_seen:
+            self._refuse(
+                408, f"The request's head did not end within {self.head_timeout_s:g} seconds."
+            )
+        else:
+            self.transport.close()  # nothing was asked, so nothing is answered
+
+    @property
+    def url_seen(self) -> bool:
+        """Whether any byte of a request has come on this connection."""
+        return self._head_bytes > 0
+
+    def _refuse(self, status: int, detail: str) -> None:
+        title, code = _PROBLEMS[status]
+        body = msgspec.json.encode(
+            {
+                "type": f"/problems/{code}",
+                "title": title,
+                "status": status,
+                "detail": f"{detail} Nothing was done, and the connection is closed.",
+                "code": code,
+                "outcome": "not_done",
+            }
+        )
+        self._unwatch()
+        busy = self.cycle is not None and not self.cycle.response_complete
+        if not busy:  # an answer that is on its way must not be cut into
+            self.transport.write(
+                f"HTTP/1.1 {status} {title}\r\ncontent-type: application/problem+json\r\n"
+                f"content-length: {len(body)}\r\nconnection: close\r\n\r\n".encode("ascii")
+                + body
+            )
+        self.transport.close()

@@ -1,0 +1,100 @@
+"""A product that runs in this process: its modules, and the control socket for others."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TypeVar, cast
+
+import msgspec
+
+from tenfold.contracts.contract import Contract
+from tenfold.edges.control import ControlServer
+from tenfold.runtimes.desk import Desk
+from tenfold.runtimes.desk_service import DeskService, EntryWithDesk, with_desk
+from tenfold.runtimes.host import Host
+from tenfold.runtimes.lock import DataLock
+from tenfold.runtimes.reflection import needed_contracts
+from tenfold.runtimes.topology import Product
+
+__all__ = ["RunningProduct", "running"]
+
+_C = TypeVar("_C", bound=Contract)
+_SEEDED = "seeded"
+
+
+class RunningProduct:
+    """A product whose modules run here."""
+
+    remote = False
+
+    def __init__(self, product: Product, host: Host) -> None:
+        self.product = product
+        self.host = host
+        self.desk: Desk = DeskService(host)
+
+    def proxy(self, contract: Callable[..., _C]) -> _C:
+        """The module that implements a contract, as an operator's internal caller sees it."""
+        return cast("_C", self.host.proxy(contract))
+
+
+@asynccontextmanager
+async def running(
+    product: Product, lock: DataLock, *, seed: bool = False
+) -> AsyncIterator[RunningProduct]:
+    """Run a product's modules under a lock that is held, until the block ends; then drain.
+
+    Other processes reach it through the control socket in between. The lock
+    stays with the caller.
+
+    Args:
+        seed: run the product's seed function if it never ended on this data.
+    """
+    drain_s = product.topology.http.drain_s
+    host = Host(product, data_dir=lock.directory)
+    await host.start()
+    try:
+        desk = DeskService(host)
+        control = ControlServer(
+            product.name, EntryWithDesk(host.entry, desk), with_desk(host.operations)
+        )
+        if seed:
+            await _seed(product, host, lock.directory)
+        await control.start(Path(lock.holder.control))
+        try:
+            lock.say("serving")
+            yield RunningProduct(product, host)
+        finally:
+            lock.say("stopping")
+            await control.stop(drain_s=drain_s)
+    finally:
+        await host.stop(drain_s=drain_s)
+
+
+async def _seed(product: Product, host: Host, directory: Path) -> None:
+    """Run the seed once; that it ended is on the disk before anyone is served.
+
+    A seed that was interrupted runs again, so it must change nothing twice.
+    """
+    if product.seed is None or (directory / _SEEDED).exists():
+        return
+    needs = needed_contracts(product.seed)
+    await product.seed(**{name: host.proxy(contract) for name, contract in needs.items()})
+    _note_seeded(product.name, directory)
+
+
+def _note_seeded(name: str, directory: Path) -> None:
+    partial = directory / f"{_SEEDED}.partial"
+    with partial.open("wb") as file:
+        file.write(msgspec.json.encode({"product": name, "at": datetime.now(UTC)}))
+        file.flush()
+        os.fsync(file.fileno())
+    partial.rename(directory / _SEEDED)
+    folder = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
