@@ -177,7 +177,7 @@ def provider_of(settings: PaymentsSettings) -> PaymentProvider:
         from store.payments.http_provider import HttpProvider
 
         return HttpProvider(settings.url, settings.token, settings.timeout_s)
-    from store.payments.test_provider import TestProvider
+    from store.payments.testing_provider import TestProvider
 
     # The environment names the data directory; the provider, an outsider, has its own file there.
     ledger = settings.test.ledger or str(
