@@ -9,7 +9,6 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from store.catalog.contract import Product
-from store.inventory.contract import Stock
 from store.web.basket import LARGEST_QUANTITY
 from store.web.shop import Shop, basket_of, page
 from tenfold import Struct
@@ -29,9 +28,8 @@ class Availability(Struct):
     free: int
 
 
-def availability(stock: Stock | None) -> Availability:
-    """What a visitor is told of the stock."""
-    free = stock.free if stock else 0
+def availability(free: int) -> Availability:
+    """What a visitor is told where so many pieces are free."""
     if free <= 0:
         return Availability(state="out", text="Sold out", free=0)
     if free <= FEW:
@@ -46,8 +44,7 @@ async def stock_of(shop: Shop, product_ids: Iterable[UUID]) -> dict[UUID, Availa
     found: dict[UUID, Availability] = {}
     for product_id in wanted:
         level = levels.get(product_id)
-        stock = level and Stock(free=level.free, reserved=level.reserved, sold=level.sold)
-        found[product_id] = availability(stock)
+        found[product_id] = availability(level.free if level else 0)
     return found
 
 
@@ -76,7 +73,7 @@ async def product(shop: Shop, request: Request) -> Response:
     """One product, with the form to buy it."""
     found: Product = await shop.catalog.get_product(request.path_params["product_id"])
     stock = await shop.inventory.get_stock(found.id)
-    state = availability(stock)
+    state = availability(stock.free)
     return page(
         request,
         "product.html",
