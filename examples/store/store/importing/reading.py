@@ -54,11 +54,11 @@ class _Line(Struct):
 def open_bytes(path: Path) -> IO[bytes]:
     """Open a file for reading, through gzip where its first two bytes say that it is one."""
     plain = path.open("rb")
-    magic = plain.read(2)
-    plain.seek(0)
-    if magic == _GZIP_MAGIC:
-        return cast("IO[bytes]", gzip.GzipFile(fileobj=plain, mode="rb"))
-    return plain
+    if plain.peek(2)[:2] != _GZIP_MAGIC:
+        return plain
+    unzipped = gzip.GzipFile(fileobj=plain, mode="rb")
+    unzipped.myfileobj = plain  # so that closing the one closes the other
+    return cast("IO[bytes]", unzipped)
 
 
 def read_records(stream: IO[bytes]) -> Iterator[Record | Damage]:
