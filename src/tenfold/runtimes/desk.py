@@ -147,6 +147,11 @@ class Desk(Contract, Protocol):
         """Remove entries that wait or are dead; returns how many."""
         ...
 
+    @command(who="internal", raises=[NoSuchName])
+    async def queue_cancel(self, module: str, entry_ids: list[int]) -> int:
+        """Cancel entries that are running, which makes them dead letters; returns how many."""
+        ...
+
     @query(who="internal")
     async def projections(self) -> list[ProjectionStatus]:
         """Every projection, in order of module, then name."""

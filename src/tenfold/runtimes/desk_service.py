@@ -90,6 +90,11 @@ class DeskService(Desk):
         """See `Desk.queue_discard`."""
         return await self._module(module).queue.discard(entry_ids)
 
+    async def queue_cancel(self, module: str, entry_ids: list[int]) -> int:
+        """See `Desk.queue_cancel`."""
+        worker = self._host.worker(self._module(module).name)
+        return sum(1 for entry_id in entry_ids if worker.cancel(entry_id))
+
     async def projections(self) -> list[ProjectionStatus]:
         """See `Desk.projections`."""
         found: list[ProjectionStatus] = []

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TypeVar, cast
+from typing import TypeVar
 
 import msgspec
 
@@ -17,7 +17,6 @@ from tenfold.runtimes.desk import Desk
 from tenfold.runtimes.desk_service import DeskService, EntryWithDesk, with_desk
 from tenfold.runtimes.host import Host
 from tenfold.runtimes.lock import DataLock
-from tenfold.runtimes.reflection import needed_contracts
 from tenfold.runtimes.topology import Product
 
 __all__ = ["RunningProduct", "running"]
@@ -38,7 +37,7 @@ class RunningProduct:
 
     def proxy(self, contract: Callable[..., _C]) -> _C:
         """The module that implements a contract, as an operator's internal caller sees it."""
-        return cast("_C", self.host.proxy(contract))
+        return self.host.proxy(contract)
 
 
 @asynccontextmanager
@@ -81,8 +80,7 @@ async def _seed(product: Product, host: Host, directory: Path) -> None:
     """
     if product.seed is None or (directory / _SEEDED).exists():
         return
-    needs = needed_contracts(product.seed)
-    await product.seed(**{name: host.proxy(contract) for name, contract in needs.items()})
+    await product.seed(**host.arguments(product.seed))
     _note_seeded(product.name, directory)
 
 

@@ -12,7 +12,6 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import IntEnum
-from typing import Any
 
 import uvicorn
 import uvloop
@@ -27,10 +26,9 @@ from tenfold.observe.metrics import render_metrics
 from tenfold.runtimes.http_protocol import bounded_protocol
 from tenfold.runtimes.lock import DataLock
 from tenfold.runtimes.process import RunningProduct, running
-from tenfold.runtimes.reflection import needed_contracts
 from tenfold.runtimes.topology import HttpLimits, Product
 
-__all__ = ["PortInUseError", "ServerExit", "serve"]
+__all__ = ["MountNotStartedError", "PortInUseError", "ServerExit", "serve"]
 
 
 class ServerExit(IntEnum):
@@ -42,10 +40,16 @@ class ServerExit(IntEnum):
     """It was asked twice, and left at once."""
 
 
+class MountNotStartedError(TenfoldError):
+    """A mounted application refused to start; the log has its reason."""
+
+    code = "run.mount_not_started"
+
+
 class PortInUseError(TenfoldError):
     """Another process listens on the port; nothing was started."""
 
-    code = "http.port_in_use"
+    code = "run.port_in_use"
 
 
 def serve(product: Product, *, say: Callable[[str], None] = print) -> int:
@@ -80,7 +84,7 @@ async def _serve(
                 return
             state = _Readiness()
             server = _Server(_config(process, state))
-            serving = asyncio.create_task(server.serve(sockets=[listener]))
+            serving = asyncio.create_task(_listen(server, listener))
             stopping = asyncio.create_task(stop.wait())
             began = asyncio.create_task(server.began.wait())
             await asyncio.wait([serving, began], return_when=asyncio.FIRST_COMPLETED)
@@ -93,6 +97,16 @@ async def _serve(
             server.should_exit = True
             stopping.cancel()
             await serving
+
+
+async def _listen(server: _Server, listener: socket.socket) -> None:
+    try:
+        await server.serve(sockets=[listener])
+    except SystemExit as error:  # uvicorn's way to say that a lifespan failed
+        raise MountNotStartedError(
+            "A mounted application did not start, so the product was stopped again. Its reason "
+            "is in the log above."
+        ) from error
 
 
 class _Readiness:
@@ -165,7 +179,7 @@ def _http_product(process: RunningProduct, state: _Readiness) -> HttpProduct:
         version=__version__,
         operations=host.operations,
         principal_of=lambda _: OPERATOR,
-        readiness=lambda: state.value,
+        readiness=lambda: state.value if host.healthy else ReadinessState.STARTING,
         metrics=lambda: render_metrics(host.stops.all()),
         settings=HttpSettings(
             max_body_bytes=limits.max_body_bytes,
@@ -185,14 +199,10 @@ def _http_product(process: RunningProduct, state: _Readiness) -> HttpProduct:
 
 
 def _mounts(process: RunningProduct) -> dict[str, ASGIApp]:
-    built: dict[str, ASGIApp] = {}
-    for path, build in process.product.mounts.items():
-        needs = needed_contracts(build)
-        arguments: dict[str, Any] = {
-            name: process.host.proxy(contract) for name, contract in needs.items()
-        }
-        built[path] = build(**arguments)
-    return built
+    return {
+        path: build(**process.host.arguments(build))
+        for path, build in process.product.mounts.items()
+    }
 
 
 def _allowed_hosts(limits: HttpLimits) -> tuple[str, ...]:

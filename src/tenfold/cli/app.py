@@ -1,0 +1,127 @@
+"""The commands of `tenfold` but `run`, on Typer."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from tenfold.cli import projections, queue
+from tenfold.cli.options import Data, Json, ProductFolder, TopologyName, source
+from tenfold.cli.show import print_json, print_table
+from tenfold.contracts.errors import UserMistakeError
+from tenfold.runtimes.lock import DataLock
+from tenfold.runtimes.topology import import_product
+
+__all__ = ["run_app"]
+
+app = typer.Typer(
+    name="tenfold",
+    help="Tenfold: write a product once, as modules with typed contracts; run it at any size.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+app.add_typer(queue.app, name="queue")
+app.add_typer(projections.app, name="projections")
+
+
+def run_app(arguments: list[str]) -> int:
+    """Run one command; returns the exit code. What it raises is for `entry.report`."""
+    from click.exceptions import Abort, ClickException, Exit
+
+    try:
+        result = app(arguments, standalone_mode=False, prog_name="tenfold")
+    except Exit as done:
+        return done.exit_code
+    except Abort:
+        raise KeyboardInterrupt from None
+    except ClickException as mistake:
+        mistake.show()
+        return mistake.exit_code
+    return result if isinstance(result, int) else 0
+
+
+@app.callback()
+def root(
+    version: Annotated[bool, typer.Option("--version", "-V", help="Print the version.")] = False,
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Show the traceback of whatever goes wrong.")
+    ] = False,
+) -> None:
+    """Tenfold: write a product once, as modules with typed contracts; run it at any size."""
+
+
+@app.command(
+    "run",
+    add_help_option=False,
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+)
+def run_product(context: typer.Context) -> int:
+    """Start a product and serve it over HTTP (see `tenfold run --help`)."""
+    from tenfold.cli.run import run
+
+    return run(context.args)
+
+
+@app.command("migrate")
+def migrate(
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only say what would be applied.")
+    ] = False,
+    json: Json = False,
+    product: ProductFolder = None,
+    topology: TopologyName = None,
+    data: Data = None,
+) -> None:
+    """Bring every module's database to its newest migration, while the product is stopped."""
+    from tenfold.runtimes.migrations import migrate_product, pending_of
+
+    found = source(product, topology, data)
+    loaded = import_product(found)
+    if dry_run:
+        steps = pending_of(loaded)
+    else:
+        lock = DataLock.acquire(found.data_dir, "tenfold migrate")
+        try:
+            steps = migrate_product(loaded, on_step=lambda m, s: None if json else print(m, s))
+        finally:
+            lock.release()
+    if json:
+        print_json([{"module": m, "migration": s} for m, s in steps])
+    elif not steps:
+        print("Nothing to do.")
+    elif dry_run:
+        print_table(["module", "migration"], steps)
+    else:
+        print(f"{len(steps)} applied.")
+
+
+@app.command("routes")
+def routes(
+    json: Json = False, product: ProductFolder = None, topology: TopologyName = None
+) -> None:
+    """Every operation: its route, who may call it, what it is."""
+    from tenfold.contracts.contract import read_contract
+    from tenfold.runtimes.reflection import contract_of
+
+    loaded = import_product(source(product, topology, None))
+    rows = [
+        {
+            "method": operation.declaration.method,
+            "path": operation.declaration.path,
+            "operation": f"{module}.{operation.name}",
+            "kind": operation.kind.value,
+            "who": operation.declaration.who,
+        }
+        for module, cls in loaded.modules.items()
+        for operation in read_contract(contract_of(cls)).operations.values()
+    ]
+    if not rows:
+        raise UserMistakeError(f"The modules of {loaded.name} offer no operations.")
+    if json:
+        print_json(rows)
+        return
+    columns = ["method", "path", "operation", "kind", "who"]
+    print_table(columns, [[row[column] for column in columns] for row in rows])

@@ -1,0 +1,100 @@
+"""`tenfold projections`: see read models, and rebuild them while they serve."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from typing import Annotated
+
+import typer
+
+from tenfold.cli.options import Data, Json, ProductFolder, TopologyName, at_desk, source
+from tenfold.cli.show import print_json, print_table
+from tenfold.contracts.errors import UserMistakeError
+from tenfold.runtimes.desk import Desk, ProjectionStatus
+
+__all__ = ["app"]
+
+app = typer.Typer(
+    help="See read models, and rebuild them while they serve.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+_LOOK_S = 0.2
+
+
+@app.command("list")
+def list_projections(
+    json: Json = False,
+    product: ProductFolder = None,
+    topology: TopologyName = None,
+    data: Data = None,
+) -> None:
+    """Every projection, its generation, and how far behind it is."""
+    found = at_desk(
+        source(product, topology, data), "projections list", lambda desk: desk.projections()
+    )
+    if json:
+        print_json(found)
+        return
+    print_table(
+        ["projection", "generation", "building", "behind"],
+        [(f"{p.module}.{p.name}", p.active, p.building, p.behind) for p in found],
+        numbers=["generation", "building", "behind"],
+    )
+
+
+@app.command("rebuild")
+def rebuild(
+    projection: Annotated[str, typer.Argument(metavar="MODULE.NAME")],
+    json: Json = False,
+    product: ProductFolder = None,
+    topology: TopologyName = None,
+    data: Data = None,
+) -> None:
+    """Build a projection anew from all events; the old one answers until it has caught up."""
+    module, dot, name = projection.partition(".")
+    if not (module and dot and name):
+        raise UserMistakeError(
+            f"{projection!r} names no projection. Write it as `module.name`, as `tenfold "
+            "projections list` prints it."
+        )
+
+    async def work(desk: Desk) -> ProjectionStatus:
+        await desk.rebuild_projection(module, name)
+        return await _watch(desk, module, name, quiet=json)
+
+    done = at_desk(source(product, topology, data), "projections rebuild", work)
+    if json:
+        print_json(done)
+    else:
+        print(f"{projection} answers from generation {done.active}.")
+
+
+async def _watch(desk: Desk, module: str, name: str, *, quiet: bool) -> ProjectionStatus:
+    """Wait until nothing is being built any more, with a bar for people."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+    bar = Progress(
+        TextColumn("rebuilding {task.description}"),
+        BarColumn(),
+        TextColumn("{task.fields[behind]} events behind"),
+        TimeElapsedColumn(),
+        console=Console(file=sys.stderr),
+        disable=quiet or not sys.stderr.isatty(),
+    )
+    with bar:
+        task = bar.add_task(f"{module}.{name}", total=None, behind="?")
+        most = 0
+        while True:
+            status = next(
+                p for p in await desk.projections() if (p.module, p.name) == (module, name)
+            )
+            if status.building is None:
+                return status
+            most = max(most, status.behind)
+            bar.update(task, total=most or None, completed=most - status.behind)
+            bar.update(task, behind=f"{status.behind}{'+' if status.behind >= 1000 else ''}")
+            # It may be built in another process, which can only be looked at.
+            await asyncio.sleep(_LOOK_S)

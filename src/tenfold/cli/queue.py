@@ -1,0 +1,229 @@
+"""`tenfold queue`: see and mend background work."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Annotated
+
+import typer
+
+from tenfold.cli.options import Data, Json, ProductFolder, TopologyName, at_desk, read_refs, source
+from tenfold.cli.show import console, print_json, print_table, when
+from tenfold.contracts.errors import UserMistakeError
+from tenfold.runtimes.desk import Desk, EntrySummary
+
+__all__ = ["app"]
+
+app = typer.Typer(help="See and mend background work.", no_args_is_help=True, rich_markup_mode=None)
+Module = Annotated[str | None, typer.Option("--module", help="Only this module's.")]
+Handler = Annotated[str | None, typer.Option("--handler", help="Only this job or subscription.")]
+State = Annotated[str | None, typer.Option("--state", help="waiting, running or dead.")]
+Limit = Annotated[int, typer.Option("--limit", min=1, max=500, help="At most so many.")]
+Refs = Annotated[list[str] | None, typer.Argument(metavar="MODULE:NUMBER...")]
+AllDead = Annotated[bool, typer.Option("--all-dead", help="All dead letters that match.")]
+_PAGE = 500
+
+
+@app.command("counts")
+def counts(
+    module: Module = None,
+    json: Json = False,
+    product: ProductFolder = None,
+    topology: TopologyName = None,
+    data: Data = None,
+) -> None:
+    """How many entries there are, by handler and state."""
+    found = at_desk(
+        source(product, topology, data), "queue counts", lambda desk: desk.queue_counts(module)
+    )
+    if json:
+        print_json(found)
+        return
+    print_table(
+        ["module", "handler", "waiting", "running", "dead"],
+        [(c.module, c.handler, c.waiting, c.running, c.dead) for c in found],
+        numbers=["waiting", "running", "dead"],
+    )
+
+
+@app.command("list")
+def list_entries(
+    module: Module = None,
+    state: State = None,
+    handler: Handler = None,
+    limit: Limit = 50,
+    json: Json = False,
+    product: ProductFolder = None,
+    topology: TopologyName = None,
+    data: Data = None,
+) -> None:
+    """The entries of the queues, oldest first."""
+    if state not in (None, "waiting", "running", "dead"):
+        raise UserMistakeError(f"There is no state {state!r}. Say waiting, running or dead.")
+    found = at_desk(
+        source(product, topology, data),
+        "queue list",
+        lambda desk: desk.queue_entries(module, state, handler, limit),
+    )
+    _print(found, json)
+
+
+@app.command("dead")
+def dead(
+    module: Module = None,
+    handler: Handler = None,
+    limit: Limit = 50,
+    json: Json = False,
+    product: ProductFolder = None,
+    topology: TopologyName = None,
+    data: Data = None,
+) -> None:
+    """The dead letters: what failed too often."""
+    found = at_desk(
+        source(product, topology, data),
+        "queue dead",
+        lambda desk: desk.queue_entries(module, "dead", handler, limit),
+    )
+    _print(found, json)
+
+
+@app.command("show")
+def show(
+    ref: Annotated[str, typer.Argument(metavar="MODULE:NUMBER")],
+    json: Json = False,
+    product: ProductFolder = None,
+    topology: TopologyName = None,
+    data: Data = None,
+) -> None:
+    """One entry, with what it carries and its last error."""
+    ((module, (number,)),) = read_refs([ref]).items()
+    entry = at_desk(
+        source(product, topology, data),
+        "queue show",
+        lambda desk: desk.queue_entry(module, number),
+    )
+    if json:
+        print_json(entry)
+        return
+    print_table(
+        ["entry", entry.ref],
+        [
+            ("handler", entry.handler),
+            ("state", entry.state),
+            ("attempts", entry.attempts),
+            ("runs at", when(entry.run_at)),
+            ("priority", entry.priority),
+            ("lane", entry.lane),
+            ("message", entry.message_id),
+            ("tenant", entry.tenant),
+            ("last error", entry.last_error),
+        ],
+    )
+    console().print(entry.message, markup=False)
+
+
+@app.command("retry")
+def retry(
+    refs: Refs = None,
+    all_dead: AllDead = False,
+    module: Module = None,
+    handler: Handler = None,
+    json: Json = False,
+    product: ProductFolder = None,
+    topology: TopologyName = None,
+    data: Data = None,
+) -> None:
+    """Let dead letters run again, with no attempts counted."""
+
+    async def work(desk: Desk) -> int:
+        return await _each(desk, refs, all_dead, module, handler, "queue_retry")
+
+    _tell("retried", at_desk(source(product, topology, data), "queue retry", work), json)
+
+
+@app.command("discard")
+def discard(
+    refs: Refs = None,
+    all_dead: AllDead = False,
+    module: Module = None,
+    handler: Handler = None,
+    json: Json = False,
+    product: ProductFolder = None,
+    topology: TopologyName = None,
+    data: Data = None,
+) -> None:
+    """Remove entries that wait or are dead; they will never run."""
+
+    async def work(desk: Desk) -> int:
+        return await _each(desk, refs, all_dead, module, handler, "queue_discard")
+
+    _tell("discarded", at_desk(source(product, topology, data), "queue discard", work), json)
+
+
+@app.command("cancel")
+def cancel(
+    refs: Annotated[list[str], typer.Argument(metavar="MODULE:NUMBER...")],
+    json: Json = False,
+    product: ProductFolder = None,
+    topology: TopologyName = None,
+    data: Data = None,
+) -> None:
+    """Interrupt entries that are running; they become dead letters."""
+
+    async def work(desk: Desk) -> int:
+        return await _each(desk, refs, False, None, None, "queue_cancel")
+
+    _tell("cancelled", at_desk(source(product, topology, data), "queue cancel", work), json)
+
+
+async def _each(
+    desk: Desk,
+    refs: list[str] | None,
+    all_dead: bool,
+    module: str | None,
+    handler: str | None,
+    operation: str,
+) -> int:
+    act: Callable[[str, list[int]], Awaitable[int]] = getattr(desk, operation)
+    if bool(refs) == all_dead:
+        raise UserMistakeError("Name entries as `module:number`, or say --all-dead; one of them.")
+    if refs:
+        return sum([await act(name, ids) for name, ids in read_refs(refs).items()])
+    done = 0
+    while True:
+        found = await desk.queue_entries(module, "dead", handler, _PAGE)
+        by_module: dict[str, list[int]] = {}
+        for entry in found:
+            by_module.setdefault(entry.module, []).append(entry.id)
+        moved = sum([await act(name, ids) for name, ids in by_module.items()])
+        done += moved
+        if moved == 0 or len(found) < _PAGE:
+            return done
+
+
+def _print(entries: list[EntrySummary], json: bool) -> None:
+    if json:
+        print_json(entries)
+        return
+    print_table(
+        ["entry", "handler", "state", "attempts", "runs at", "last error"],
+        [
+            (e.ref, e.handler, e.state, e.attempts, when(e.run_at), _short(e.last_error))
+            for e in entries
+        ],
+        numbers=["attempts"],
+    )
+
+
+def _short(error: str | None) -> str | None:
+    if error is None:
+        return None
+    line = error.strip().splitlines()[0] if error.strip() else ""
+    return line if len(line) <= 80 else f"{line[:79]}…"
+
+
+def _tell(what: str, count: int, json: bool) -> None:
+    if json:
+        print_json({what: count})
+    else:
+        print(f"{count} {what}.")
