@@ -29,18 +29,11 @@ app.add_typer(projections.app, name="projections")
 
 def run_app(arguments: list[str]) -> int:
     """Run one command; returns the exit code. What it raises is for `entry.report`."""
-    from click.exceptions import Abort, ClickException, Exit
-
     try:
-        result = app(arguments, standalone_mode=False, prog_name="tenfold")
-    except Exit as done:
-        return done.exit_code
-    except Abort:
-        raise KeyboardInterrupt from None
-    except ClickException as mistake:
-        mistake.show()
-        return mistake.exit_code
-    return result if isinstance(result, int) else 0
+        app(arguments, prog_name="tenfold")
+    except SystemExit as done:  # Typer's way to end, after it has told what was typed wrong
+        return done.code if isinstance(done.code, int) else 0
+    return 0
 
 
 @app.callback()
@@ -58,11 +51,11 @@ def root(
     add_help_option=False,
     context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
 )
-def run_product(context: typer.Context) -> int:
+def run_product(context: typer.Context) -> None:
     """Start a product and serve it over HTTP (see `tenfold run --help`)."""
     from tenfold.cli.run import run
 
-    return run(context.args)
+    raise typer.Exit(run(context.args))
 
 
 @app.command("migrate")

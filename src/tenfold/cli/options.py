@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Annotated, TypeVar
@@ -49,7 +50,11 @@ def at_desk(found: ProductFile, command: str, work: Callable[[Desk], Awaitable[_
         async with open_desk(found, command=f"tenfold {command}") as desk:
             return await work(desk)
 
-    return asyncio.run(go())
+    try:
+        return asyncio.run(go())
+    except KeyboardInterrupt:
+        print("Interrupted.", file=sys.stderr)
+        raise typer.Exit(130) from None
 
 
 def read_refs(refs: list[str]) -> dict[str, list[int]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 from pathlib import Path
 
 __all__ = ["run"]
@@ -15,6 +16,8 @@ def run(arguments: list[str]) -> int:
     from tenfold.runtimes.topology import load_product
 
     configure_logs()
+    for talkative in ("alembic", "uvicorn"):
+        logging.getLogger(talkative).setLevel(logging.WARNING)
     options = {"http.host": chosen.host, "http.port": chosen.port, "data": chosen.data}
     product = load_product(
         chosen.product,

@@ -13,10 +13,12 @@ from rich.table import Table
 
 __all__ = ["console", "print_json", "print_table", "when"]
 
+_WIDE = 10_000
+
 
 def console() -> Console:
-    """Standard output; plain where nobody looks."""
-    return Console(highlight=False, soft_wrap=not sys.stdout.isatty())
+    """Standard output; where no terminal bounds it, nothing is cut short."""
+    return Console(highlight=False, width=None if sys.stdout.isatty() else _WIDE)
 
 
 def print_json(value: Any) -> None:
@@ -32,7 +34,7 @@ def print_table(
 
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
-        table.add_column(column, justify="right" if column in numbers else "left")
+        table.add_column(column, justify="right" if column in numbers else "left", overflow="fold")
     for row in rows:
         # As Text, since what customers typed may look like markup.
         table.add_row(*(Text("" if cell is None else str(cell)) for cell in row))

@@ -71,6 +71,7 @@ def serve(product: Product, *, say: Callable[[str], None] = print) -> int:
             listener.close()
     finally:
         lock.release()
+    say("Drained and stopped.")
     return ServerExit.STOPPED
 
 
