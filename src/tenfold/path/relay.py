@@ -79,8 +79,9 @@ class RelayParts(Struct):
 def decide_entries(feeds: Sequence[Feed], rows: Sequence[OutboxRow]) -> list[QueueEntry]:
     """The queue entries that outbox rows mean to feeds, in the rows' order.
 
-    The lane is the subscription's and the order key's within the tenant: keys do
-    not block one another, nor do subscriptions.
+    The lane is the subscriber's and the order key's within the tenant: keys do
+    not block one another, nor do subscriptions. The handlers of a projection
+    are one subscriber, since each builds on what the others did with the key.
     """
     by_name: dict[str, list[Feed]] = {}
     for feed in feeds:
@@ -95,7 +96,7 @@ def decide_entries(feeds: Sequence[Feed], rows: Sequence[OutboxRow]) -> list[Que
             generation=feed.generation,
             lane=None
             if row.order_key is None
-            else f"{feed.handler}:{feed.generation}:{row.tenant}:{row.order_key}",
+            else f"{_subscriber(feed)}:{feed.generation}:{row.tenant}:{row.order_key}",
             priority=feed.priority,
             source=feed.source,
             source_seq=row.seq,
@@ -103,6 +104,11 @@ def decide_entries(feeds: Sequence[Feed], rows: Sequence[OutboxRow]) -> list[Que
         for row in rows
         for feed in by_name.get(row.name, ())
     ]
+
+
+def _subscriber(feed: Feed) -> str:
+    projection, dot, _ = feed.handler.partition(".")
+    return projection if dot else feed.handler
 
 
 class Relay:
