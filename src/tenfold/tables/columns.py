@@ -7,7 +7,7 @@ days, structs, exact decimals, money.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Any, Final
@@ -301,10 +301,12 @@ class Json(types.TypeDecorator[Any]):
     """
 
     impl = Text
-    cache_ok = False  # SQLAlchemy's key would need the type to be hashable
+    cache_ok = True
 
     def __init__(self, of: Any) -> None:
         self.of = of
+        # SQLAlchemy's key for a statement needs the type to be hashable, which nearly all are.
+        self.cache_ok = isinstance(of, Hashable)
         self._decoder = msgspec.json.Decoder(of)
         super().__init__()
 
