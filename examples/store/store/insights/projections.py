@@ -108,8 +108,8 @@ class BestSellers(Projection):
     @subscribe
     async def confirmed(self, event: OrderConfirmed) -> None:
         """A confirmed order adds what it sold."""
-        sold = [msgspec.structs.asdict(each) for each in rules.pieces_sold(event.lines)]
-        await self.db.execute_many(_ADD_SOLD, sold)
+        sold = rules.pieces_sold(event.lines, event.total.currency)
+        await self.db.execute_many(_ADD_SOLD, [msgspec.structs.asdict(each) for each in sold])
 
     async def page(self, limit: int, after: tuple[int, UUID, str] | None) -> list[BestSeller]:
         """Products by pieces sold, most first, `after` exclusive."""

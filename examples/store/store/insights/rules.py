@@ -6,7 +6,7 @@ import datetime as dt
 from collections.abc import Iterable
 from uuid import UUID
 
-from store.orders.contract import OrderLine
+from store.orders.contract import PricedLine
 from tenfold import Struct
 
 __all__ = ["Sold", "day_of", "pieces_sold"]
@@ -28,19 +28,18 @@ def day_of(moment: dt.datetime) -> dt.date:
     return moment.astimezone(dt.UTC).date()
 
 
-def pieces_sold(lines: Iterable[OrderLine]) -> list[Sold]:
-    """What an order sold, one entry for each product and currency."""
-    sold: dict[tuple[UUID, str], Sold] = {}
+def pieces_sold(lines: Iterable[PricedLine], currency: str) -> list[Sold]:
+    """What an order sold, one entry for each product, lines of one product together."""
+    sold: dict[UUID, Sold] = {}
     for line in lines:
-        price = line.unit_price
-        key = (line.product_id, price.currency)
-        before = sold.get(key)
-        sold[key] = Sold(
+        before = sold.get(line.product_id)
+        revenue = line.unit_minor * line.quantity
+        sold[line.product_id] = Sold(
             product_id=line.product_id,
             sku=line.sku,
             name=line.name,
             quantity=line.quantity + (before.quantity if before else 0),
-            revenue_minor=price.minor * line.quantity + (before.revenue_minor if before else 0),
-            revenue_currency=price.currency,
+            revenue_minor=revenue + (before.revenue_minor if before else 0),
+            revenue_currency=currency,
         )
     return list(sold.values())

@@ -7,7 +7,7 @@ from enum import Enum
 from uuid import UUID
 
 from store.inventory.contract import Delivery, Shortage
-from store.orders.contract import OrderLine
+from store.orders.contract import PricedLine
 
 __all__ = [
     "ReservationState",
@@ -27,7 +27,7 @@ class ReservationState(str, Enum):
     RELEASED = "released"
 
 
-def pieces_wanted(lines: Iterable[OrderLine]) -> dict[UUID, int]:
+def pieces_wanted(lines: Iterable[PricedLine]) -> dict[UUID, int]:
     """How many pieces of each product an order wants, lines of one product together."""
     wanted: dict[UUID, int] = {}
     for line in lines:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from uuid import UUID
 
-from store.orders.contract import OrderConfirmed, OrderLine
-from tenfold import Struct
+from store.orders.contract import OrderConfirmed, PricedLine
+from tenfold import Money, Struct
 
 __all__ = ["LISTED_LINES", "Draft", "compose_confirmation"]
 
@@ -36,7 +36,7 @@ def compose_confirmation(event: OrderConfirmed, mail_id: UUID, recipient: str) -
         [
             "Thank you for your order. It is paid for, and on its way to you.",
             "",
-            *_list(event.lines),
+            *_list(event.lines, event.total.currency),
             "",
             f"Total: {event.total}",
             f"Order: {event.order_id}",
@@ -53,9 +53,10 @@ def compose_confirmation(event: OrderConfirmed, mail_id: UUID, recipient: str) -
     )
 
 
-def _list(lines: Sequence[OrderLine]) -> list[str]:
+def _list(lines: Sequence[PricedLine], currency: str) -> list[str]:
     listed = [
-        f"{line.quantity:>6} × {line.name} at {line.unit_price}" for line in lines[:LISTED_LINES]
+        f"{line.quantity:>6} × {line.name} at {Money.from_minor(line.unit_minor, currency)}"
+        for line in lines[:LISTED_LINES]
     ]
     if len(lines) > LISTED_LINES:
         listed.append(f"       and {len(lines) - LISTED_LINES} more")

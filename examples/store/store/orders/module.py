@@ -24,7 +24,7 @@ from store.orders.contract import (
     RejectionReason,
 )
 from store.orders.projections import OrderHistory
-from store.orders.rules import Placement
+from store.orders.rules import OrderRecord, Placement
 from store.payments.contract import PaymentCaptured, PaymentDeclined
 from tenfold import Database, Money, Page, new_id, now, publish, subscribe
 from tenfold.contracts.cursors import decode_cursor, encode_cursor
@@ -46,14 +46,14 @@ class OrdersModule(Orders):
         placement = Placement(order_id=new_id(), customer_id=customer_id, placed_at=now())
         order = rules.decide_order(placement, lines, products)
         await self._place(order, None)
-        return order
+        return rules.order_of(order)
 
     async def get_order(self, order_id: UUID) -> Order:
         """One order."""
-        order = await self.db.one(tables.GET_ORDER, id=order_id, into=Order)
-        if order is None:
+        record = await self.db.one(tables.GET_ORDER, id=order_id, into=OrderRecord)
+        if record is None:
             raise OrderNotFound(order_id=order_id)
-        return order
+        return rules.order_of(record)
 
     async def list_customer_orders(
         self, customer_id: str, limit: int = 20, cursor: str | None = None
@@ -61,7 +61,7 @@ class OrdersModule(Orders):
         """A customer's orders, newest first."""
         after = None if cursor is None else decode_cursor(cursor, datetime, UUID)
         found = await self.history.page(customer_id, limit + 1, after)
-        items = found[:limit]
+        items = [rules.order_of(record) for record in found[:limit]]
         more = len(found) > limit
         return Page(
             items=items,
@@ -117,7 +117,7 @@ class OrdersModule(Orders):
             found += await self.catalog.get_products(wanted[start : start + MAX_BULK])
         return found
 
-    async def _place(self, order: Order, invoice_no: str | None) -> None:
+    async def _place(self, order: OrderRecord, invoice_no: str | None) -> None:
         await self.db.execute(
             tables.ADD_ORDER,
             id=order.id,
@@ -140,7 +140,7 @@ class OrdersModule(Orders):
         )
 
     async def _end(self, order_id: UUID, reason: RejectionReason | None) -> None:
-        order = await self.db.one(tables.GET_ORDER, id=order_id, into=Order)
+        order = await self.db.one(tables.GET_ORDER, id=order_id, into=OrderRecord)
         end = None if order is None else rules.decide_end(order.status, reason)
         if order is None or end is None:
             return

@@ -9,14 +9,14 @@ from uuid import UUID
 from sqlalchemy import Column, Index, Table, Text, and_, bindparam, insert, or_, select, update
 
 from store.orders.contract import (
-    Order,
     OrderConfirmed,
-    OrderLine,
     OrderPlaced,
     OrderRejected,
     OrderStatus,
+    PricedLine,
     RejectionReason,
 )
+from store.orders.rules import OrderRecord
 from tenfold import Database, Projection, subscribe
 from tenfold.tables.columns import Instant, Json, Uuid, metadata, money, tenant
 
@@ -32,7 +32,7 @@ _HISTORY = Table(
     Column("reason", Text),
     *money("total"),
     Column("placed_at", Instant(), nullable=False),
-    Column("lines", Json(list[OrderLine]), nullable=False),
+    Column("lines", Json(list[PricedLine]), nullable=False),
     Index(None, "tenant", "customer_id", "placed_at", "id"),
 )
 _H = _HISTORY.c
@@ -99,10 +99,10 @@ class OrderHistory(Projection):
 
     async def page(
         self, customer_id: str, limit: int, after: tuple[datetime, UUID] | None
-    ) -> list[Order]:
+    ) -> list[OrderRecord]:
         """A customer's orders, newest first, `after` exclusive."""
         if after is None:
-            return await self.db.all(_PAGE, customer_id=customer_id, most=limit, into=Order)
+            return await self.db.all(_PAGE, customer_id=customer_id, most=limit, into=OrderRecord)
         placed_at, order_id = after
         return await self.db.all(
             _NEXT_PAGE,
@@ -110,7 +110,7 @@ class OrderHistory(Projection):
             most=limit,
             placed_at=placed_at,
             id=order_id,
-            into=Order,
+            into=OrderRecord,
         )
 
     async def _end(

@@ -16,18 +16,20 @@ from store.orders.contract import (
     OrderLine,
     OrderStatus,
     OrderTooLarge,
+    PricedLine,
     RejectionReason,
     UnknownProducts,
 )
 from tenfold import Money, Struct
 
 __all__ = [
+    "OrderRecord",
     "Placement",
     "decide_end",
     "decide_invoice",
     "decide_order",
     "merge_lines",
-    "total_of",
+    "order_of",
 ]
 
 
@@ -39,6 +41,18 @@ class Placement(Struct):
     placed_at: datetime
 
 
+class OrderRecord(Struct):
+    """An order as the module keeps it. `order_of` makes what others see."""
+
+    id: UUID
+    customer_id: str
+    lines: list[PricedLine]
+    total: Money
+    status: OrderStatus
+    placed_at: datetime
+    reason: RejectionReason | None = None
+
+
 def merge_lines(lines: Iterable[Line]) -> list[Line]:
     """One line for each product, in the order of first mention, quantities added up."""
     pieces: dict[UUID, int] = {}
@@ -47,7 +61,9 @@ def merge_lines(lines: Iterable[Line]) -> list[Line]:
     return [Line(product_id=key, quantity=quantity) for key, quantity in pieces.items()]
 
 
-def decide_order(placement: Placement, lines: Sequence[Line], products: Iterable[Product]) -> Order:
+def decide_order(
+    placement: Placement, lines: Sequence[Line], products: Iterable[Product]
+) -> OrderRecord:
     """The order for these lines at the prices that the catalog gave.
 
     Raises: UnknownProducts; MixedCurrencies; OrderTooLarge.
@@ -55,15 +71,15 @@ def decide_order(placement: Placement, lines: Sequence[Line], products: Iterable
     known = {product.id: product for product in products}
     merged = merge_lines(lines)
     _refuse_unknown((line.product_id for line in merged), known)
-    return _order(
-        placement,
-        [_line(known[line.product_id], line.quantity, None) for line in merged],
-    )
+    priced = [
+        (known[line.product_id], line.quantity, known[line.product_id].price) for line in merged
+    ]
+    return _record(placement, priced)
 
 
 def decide_invoice(
     placement: Placement, lines: Sequence[InvoiceLine], products: Iterable[Product]
-) -> Order:
+) -> OrderRecord:
     """The order for an invoice of the past: its lines as they were written, at their own prices.
 
     Two lines of one product stay two, since their prices may differ.
@@ -72,25 +88,31 @@ def decide_invoice(
     """
     known = {product.id: product for product in products}
     _refuse_unknown((line.product_id for line in lines), known)
-    return _order(
-        placement,
-        [_line(known[line.product_id], line.quantity, line.unit_price) for line in lines],
+    priced = [(known[line.product_id], line.quantity, line.unit_price) for line in lines]
+    return _record(placement, priced)
+
+
+def order_of(record: OrderRecord) -> Order:
+    """What callers see of an order: each line with its price as money."""
+    currency = record.total.currency
+    return Order(
+        id=record.id,
+        customer_id=record.customer_id,
+        lines=[
+            OrderLine(
+                product_id=line.product_id,
+                sku=line.sku,
+                name=line.name,
+                quantity=line.quantity,
+                unit_price=Money.from_minor(line.unit_minor, currency),
+            )
+            for line in record.lines
+        ],
+        total=record.total,
+        status=record.status,
+        placed_at=record.placed_at,
+        reason=record.reason,
     )
-
-
-def total_of(lines: Sequence[OrderLine]) -> Money:
-    """What these lines cost together; there is at least one.
-
-    Raises: MixedCurrencies; OrderTooLarge.
-    """
-    currencies = sorted({line.unit_price.currency for line in lines})
-    if len(currencies) > 1:
-        raise MixedCurrencies(currencies=currencies)
-    # Whole pennies: adding Money line by line costs ten times as much.
-    minor = sum(line.unit_price.minor * line.quantity for line in lines)
-    if minor > MAX_TOTAL_MINOR:
-        raise OrderTooLarge(highest=Money.from_minor(MAX_TOTAL_MINOR, currencies[0]))
-    return Money.from_minor(minor, currencies[0])
 
 
 def decide_end(
@@ -112,22 +134,28 @@ def _refuse_unknown(wanted: Iterable[UUID], known: Mapping[UUID, Product]) -> No
         raise UnknownProducts(product_ids=unknown)
 
 
-def _line(product: Product, quantity: int, unit_price: Money | None) -> OrderLine:
-    return OrderLine(
-        product_id=product.id,
-        sku=product.sku,
-        name=product.name,
-        quantity=quantity,
-        unit_price=product.price if unit_price is None else unit_price,
-    )
-
-
-def _order(placement: Placement, lines: list[OrderLine]) -> Order:
-    return Order(
+def _record(placement: Placement, priced: Sequence[tuple[Product, int, Money]]) -> OrderRecord:
+    currencies = sorted({price.currency for _, _, price in priced})
+    if len(currencies) > 1:
+        raise MixedCurrencies(currencies=currencies)
+    lines = [
+        PricedLine(
+            product_id=product.id,
+            sku=product.sku,
+            name=product.name,
+            quantity=quantity,
+            unit_minor=price.minor,
+        )
+        for product, quantity, price in priced
+    ]
+    minor = sum(line.unit_minor * line.quantity for line in lines)
+    if minor > MAX_TOTAL_MINOR:
+        raise OrderTooLarge(highest=Money.from_minor(MAX_TOTAL_MINOR, currencies[0]))
+    return OrderRecord(
         id=placement.order_id,
         customer_id=placement.customer_id,
         lines=lines,
-        total=total_of(lines),
+        total=Money.from_minor(minor, currencies[0]),
         status=OrderStatus.PLACED,
         placed_at=placement.placed_at.astimezone(UTC),
     )

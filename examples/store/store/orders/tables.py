@@ -14,7 +14,7 @@ from sqlalchemy import (
     update,
 )
 
-from store.orders.contract import OrderLine
+from store.orders.contract import PricedLine
 from tenfold.tables.columns import Instant, Json, Uuid, metadata, money, tenant
 
 __all__ = [
@@ -42,7 +42,7 @@ ORDERS = Table(
     Column("invoice_no", Text),
     # Nothing asks for single lines, so they are one value. It stands last: what
     # counts and sums does not have to step over it.
-    Column("lines", Json(list[OrderLine]), nullable=False),
+    Column("lines", Json(list[PricedLine]), nullable=False),
     UniqueConstraint("tenant", "invoice_no", name="orders_tenant_invoice_no_unique"),
 )
 

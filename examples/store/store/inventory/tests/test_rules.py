@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from decimal import Decimal
 from uuid import UUID
 
 import pytest
@@ -17,17 +16,15 @@ from store.inventory.rules import (
     pieces_received,
     pieces_wanted,
 )
-from store.orders.contract import OrderLine
-from tenfold import Money
+from store.orders.contract import PricedLine
 
 PRODUCTS = st.integers(1, 5).map(lambda n: UUID(int=n))
 PIECES = st.integers(1, 1_000_000)
 COUNTS = st.dictionaries(PRODUCTS, PIECES)
 
 
-def line(product_id: UUID, quantity: int) -> OrderLine:
-    price = Money(amount=Decimal("1.00"), currency="GBP")
-    return OrderLine(product_id=product_id, sku="S", name="N", quantity=quantity, unit_price=price)
+def line(product_id: UUID, quantity: int) -> PricedLine:
+    return PricedLine(product_id=product_id, sku="S", name="N", quantity=quantity, unit_minor=100)
 
 
 @given(st.lists(st.tuples(PRODUCTS, PIECES)))

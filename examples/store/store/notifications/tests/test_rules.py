@@ -10,7 +10,7 @@ import pytest
 
 from store.notifications.post import NotificationsSettings, SmtpPost, message_of
 from store.notifications.rules import LISTED_LINES, compose_confirmation
-from store.orders.contract import OrderConfirmed, OrderLine
+from store.orders.contract import OrderConfirmed, PricedLine
 from tenfold import Money
 
 
@@ -19,12 +19,12 @@ def confirmed(lines: int) -> OrderConfirmed:
         order_id=UUID(int=5),
         customer_id="17850",
         lines=[
-            OrderLine(
+            PricedLine(
                 product_id=UUID(int=n),
                 sku=f"S{n}",
                 name=f"Lantern {n}",
                 quantity=n + 1,
-                unit_price=Money.from_minor(255, "GBP"),
+                unit_minor=255,
             )
             for n in range(lines)
         ],
