@@ -206,8 +206,11 @@ class ScopedCompiler(_Compiler):
         given: Mapping[Any, Any] = statement._values or {}
         self._refuse_tenant(given)
         if not given:
-            return statement.values({**_every_column(table, bool(tenant)), **tenant})
-        return statement.values(tenant) if tenant else statement
+            statement = statement.values({**_every_column(table, bool(tenant)), **tenant})
+        elif tenant:
+            statement = statement.values(tenant)
+        # Inline, or SQLAlchemy would append a RETURNING of its own for a key left to the database.
+        return statement.inline()
 
     def visit_tenfold_on_conflict(self, conflict: OnConflict, **kw: Any) -> str:
         """ON CONFLICT, on the tenant's own rows."""

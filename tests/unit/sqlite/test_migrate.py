@@ -144,6 +144,35 @@ def upgrade():
     assert "children" not in names(tmp_path / "a.db")
 
 
+def test_a_search_index_is_made_and_dropped_by_revisions(tmp_path: Path) -> None:
+    third = """
+from alembic import op
+from tenfold.tables.migration import create_search_index
+revision = "0003"
+down_revision = "0002"
+def upgrade():
+    op.execute("INSERT INTO things VALUES ('main', x'01', 'Blue Chair', 1)")
+    create_search_index("things_search", table="things", key=["tenant", "id"], columns=["name"])
+"""
+    fourth = """
+from tenfold.tables.migration import drop_search_index
+revision = "0004"
+down_revision = "0003"
+def upgrade():
+    drop_search_index("things_search", columns=["name"])
+"""
+    migrate(tmp_path / "a.db", "shop", folder(tmp_path, FIRST, SECOND, third))
+    with closing(sqlite3.connect(tmp_path / "a.db")) as connection:
+        found = connection.execute(
+            "SELECT rowid FROM things_search WHERE things_search MATCH 'cha*'"
+        )
+        assert found.fetchall() == [(1,)]
+    assert migrate(tmp_path / "a.db", "shop", folder(tmp_path, FIRST, SECOND, third, fourth)) == [
+        "0004"
+    ]
+    assert not {name for name in names(tmp_path / "a.db") if name.startswith("things_search")}
+
+
 @pytest.mark.parametrize("where", ["before", "after"])
 def test_killed_inside_a_revision_it_goes_on_when_started_again(tmp_path: Path, where: str) -> None:
     die = "    import os, signal; os.kill(os.getpid(), signal.SIGKILL)\n"
