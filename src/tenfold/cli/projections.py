@@ -11,6 +11,7 @@ import typer
 from tenfold.cli.options import Data, Json, ProductFolder, TopologyName, at_desk, source
 from tenfold.cli.show import print_json, print_table
 from tenfold.contracts.errors import UserMistakeError
+from tenfold.path.projection import RebuildFailedError
 from tenfold.runtimes.desk import Desk, ProjectionStatus
 
 __all__ = ["app"]
@@ -21,6 +22,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 _LOOK_S = 0.2
+_STALLED_S = 5.0
 
 
 @app.command("list")
@@ -86,15 +88,31 @@ async def _watch(desk: Desk, module: str, name: str, *, quiet: bool) -> Projecti
     )
     with bar:
         task = bar.add_task(f"{module}.{name}", total=None, behind="?")
-        most = 0
+        most, behind, unmoved_s = 0, -1, 0.0
         while True:
             status = next(
                 p for p in await desk.projections() if (p.module, p.name) == (module, name)
             )
             if status.building is None:
                 return status
+            unmoved_s = unmoved_s + _LOOK_S if status.behind == behind else 0.0
+            behind = status.behind
+            if unmoved_s >= _STALLED_S:
+                await _refuse_dead(desk, module, name)
+                unmoved_s = 0.0
             most = max(most, status.behind)
             bar.update(task, total=most or None, completed=most - status.behind)
             bar.update(task, behind=f"{status.behind}{'+' if status.behind >= 1000 else ''}")
             # It may be built in another process, which can only be looked at.
             await asyncio.sleep(_LOOK_S)
+
+
+async def _refuse_dead(desk: Desk, module: str, name: str) -> None:
+    """A rebuild that does not move may be held by a dead letter, which nobody mends but people."""
+    for entry in await desk.queue_entries(module, "dead"):
+        if entry.handler.startswith(f"{name}."):
+            raise RebuildFailedError(
+                f"The rebuild of {module}.{name} is held by the dead letter {entry.ref}: "
+                f"{entry.last_error}. The old generation goes on answering. Mend its handler, "
+                f"`tenfold queue retry {entry.ref}`, and rebuild again."
+            )
