@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import sys
 from collections.abc import Callable
+from keyword import iskeyword
 from types import NoneType
 from typing import Any, Protocol, get_type_hints
 
@@ -15,7 +16,7 @@ from tenfold.contracts.operations import OPERATION_ATTRIBUTE, Declaration, Kind
 from tenfold.contracts.refusals import Refusal
 from tenfold.contracts.structs import Event, Struct
 
-__all__ = ["Contract", "ContractSpec", "OperationSpec", "read_contract"]
+__all__ = ["Contract", "ContractSpec", "OperationSpec", "published_name", "read_contract"]
 
 
 class Contract(Protocol):
@@ -29,8 +30,8 @@ class Contract(Protocol):
 class OperationSpec(Struct):
     """One operation as its signature and decorator declare it.
 
-    `arguments` is a struct with one field for each parameter; `result` is the
-    return annotation (`None` for an operation that returns nothing).
+    `arguments` is a struct with one field for each parameter, under its published
+    name; `result` is the return annotation (`None` for an operation that returns nothing).
     """
 
     contract: str
@@ -121,10 +122,10 @@ def _read_operation(
             raise ContractError(f"{place} takes *{parameter.name}. Name every argument.")
         if parameter.name not in hints:
             raise ContractError(f"{place}({parameter.name}) has no annotation. Give it a type.")
-        if parameter.default is parameter.empty:
-            fields.append((parameter.name, hints[parameter.name]))
-        else:
-            fields.append((parameter.name, hints[parameter.name], parameter.default))
+        field = (published_name(parameter.name), hints[parameter.name])
+        fields.append(
+            field if parameter.default is parameter.empty else (*field, parameter.default)
+        )
     names = tuple(field[0] for field in fields)
     in_path = _path_parameters(declaration.path)
     for parameter_name in in_path:
@@ -160,6 +161,11 @@ def _read_operation(
         result=None if result is NoneType else result,
         doc=inspect.cleandoc(method.__doc__ or ""),
     )
+
+
+def published_name(parameter: str) -> str:
+    """A parameter's name as callers outside of Python see it: `from` for `from_` (PEP 8)."""
+    return parameter[:-1] if parameter.endswith("_") and iskeyword(parameter[:-1]) else parameter
 
 
 def _path_parameters(path: str | None) -> tuple[str, ...]:

@@ -6,13 +6,14 @@ import re
 from collections.abc import Callable
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
+from keyword import iskeyword
 from types import UnionType
 from typing import Any, Union, get_args, get_origin
 from uuid import UUID
 
 import msgspec
 
-from tenfold.contracts.contract import OperationSpec
+from tenfold.contracts.contract import OperationSpec, published_name
 from tenfold.contracts.errors import InvalidArgumentsError, InvalidResultError
 
 __all__ = ["argument_binder", "describe_invalid", "payload_validator", "result_checker"]
@@ -28,6 +29,7 @@ def argument_binder(spec: OperationSpec) -> Callable[[tuple[Any, ...], dict[str,
     record was validated, since constructing one does not.
     """
     names = spec.parameters
+    keywords = any(iskeyword(name) for name in names)
     target = f"{spec.contract}.{spec.name}"
     arguments_type = spec.arguments
     convert = msgspec.convert
@@ -35,6 +37,8 @@ def argument_binder(spec: OperationSpec) -> Callable[[tuple[Any, ...], dict[str,
     deep = any(_holds_struct(f.type) for f in msgspec.structs.fields(arguments_type))
 
     def bind(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if keywords and kwargs:
+            kwargs = {published_name(name): value for name, value in kwargs.items()}
         values = dict(zip(names, args, strict=False)) if args else kwargs
         if args and kwargs:
             twice = values.keys() & kwargs.keys()

@@ -99,10 +99,11 @@ class PaymentsModule(Payments):
     @job(timeout_s=60)
     async def charge(self, charge: Charge) -> None:
         """Ask the provider to charge, and record what it says."""
+        answers: Sequence[Answer] = ()
         try:
             answers = await self._provider.capture(charge)
         except ProviderSilentError:
-            answers = []
+            pass
         await self._record(charge.order_id, answers)
 
     @job(timeout_s=60)
@@ -114,7 +115,7 @@ class PaymentsModule(Payments):
         charge = Charge(
             key=row.key, order_id=order_id, customer_id=row.customer_id, amount=row.amount
         )
-        answers: Sequence[Answer] = []
+        answers: Sequence[Answer] = ()
         try:
             found = await self._provider.find(charge.key)
             # Not found may mean "not yet": the same key makes it safe to charge now.

@@ -27,7 +27,7 @@ class TestProviderSettings(Struct):
     """The provider's own file; under the data directory when empty."""
     decline_share: Share = 0.0
     decline_customers: tuple[str, ...] = ()
-    decline_above: dict[str, str] = msgspec.field(default_factory=dict)
+    decline_above: dict[str, str] = msgspec.field(default_factory=dict[str, str])
     """By currency, the largest amount that is not declined: `{GBP = "5000.00"}`."""
     silent_share: Share = 0.0
     """Of these it gives no answer to the first question; half of them it charges all the same."""

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from decimal import Decimal
 from pathlib import Path
 from queue import SimpleQueue
+from typing import cast
 
 from store.payments.provider import Answer, Captured, Charge, Declined, ProviderSilentError
 from store.payments.settings import TestProviderSettings
@@ -167,9 +168,10 @@ class Ledger:
     async def find(self, key: str) -> Answer | None:
         """What was decided under this key; None where nothing was."""
         row = await self._ask("find", key, None)
-        if not isinstance(row, tuple):
+        if row is None:
             return None
-        return Captured(reference=row[1]) if row[0] else Declined(reason=row[1])
+        captured, word = cast("tuple[int, str]", row)
+        return Captured(reference=word) if captured else Declined(reason=word)
 
     async def close(self) -> None:
         """Write what waits, close the file, end the thread."""
