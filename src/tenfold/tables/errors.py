@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tenfold.contracts.errors import TenfoldError
 
-__all__ = ["ParameterError", "StatementRefusedError", "TableDeclarationError"]
+__all__ = ["ParameterError", "RowShapeError", "StatementRefusedError", "TableDeclarationError"]
 
 
 class StatementRefusedError(TenfoldError):
@@ -23,3 +23,9 @@ class TableDeclarationError(TenfoldError):
     """A table is declared in a way that cannot work; raised at start."""
 
     code = "tables.declaration"
+
+
+class RowShapeError(TenfoldError):
+    """A row does not have what the struct asks for that it was to become."""
+
+    code = "tables.row_shape"

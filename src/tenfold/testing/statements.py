@@ -25,7 +25,7 @@ from sqlalchemy import (
 
 from tenfold.contracts.scalars import Money
 from tenfold.contracts.structs import Struct
-from tenfold.tables.errors import ParameterError, StatementRefusedError
+from tenfold.tables.errors import ParameterError, RowShapeError, StatementRefusedError
 from tenfold.tables.search import matches
 from tenfold.tables.upsert import incoming, upsert
 from tenfold.testing.statement_shapes import (
@@ -217,6 +217,12 @@ class StatementCases:
             _Shown(id=ONE, sku="a", price=Money.from_minor(255, "GBP")),
             _Shown(id=TWO, sku="b", price=None),
         ]
+
+    @pytest.mark.anyio
+    async def test_a_row_that_is_no_such_struct_is_told(self, two_tenants: Statements) -> None:
+        """What was found, and what is missing."""
+        with pytest.raises(RowShapeError, match=r"cannot become _Shown.*`price`.*It has: id, sku"):
+            await two_tenants.run(select(_I.id, _I.sku), into=_Shown)
 
     @pytest.mark.anyio
     async def test_wrong_parameters_are_named(self, statements: Statements) -> None:

@@ -144,6 +144,14 @@ def upgrade():
     assert "children" not in names(tmp_path / "a.db")
 
 
+def test_a_file_that_is_no_database_is_told_and_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "a.db").write_bytes(b"not a database " * 100)
+    for act in (migrate, pending):
+        with pytest.raises(MigrationError, match="cannot be read as a database"):
+            act(tmp_path / "a.db", "shop", folder(tmp_path, FIRST))
+    assert (tmp_path / "a.db").read_bytes() == b"not a database " * 100
+
+
 def test_a_search_index_is_made_and_dropped_by_revisions(tmp_path: Path) -> None:
     third = """
 from alembic import op

@@ -10,7 +10,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy.dialects.postgresql.base import PGDialect
 from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
@@ -45,11 +45,13 @@ def there_and_back(type_: Any, value: Any) -> Any:
     return row[0] if result is None else result(row[0])
 
 
+@settings(deadline=None)
 @given(st.uuids())
 def test_uuids(value: UUID) -> None:
     assert there_and_back(Uuid(), value) == value
 
 
+@settings(deadline=None)
 @given(MOMENTS)
 def test_moments_to_the_microsecond_in_any_zone(value: datetime) -> None:
     back = there_and_back(Instant(), value)
@@ -57,6 +59,7 @@ def test_moments_to_the_microsecond_in_any_zone(value: datetime) -> None:
     assert back.utcoffset() == timedelta(0)
 
 
+@settings(deadline=None)
 @given(MOMENTS, MOMENTS)
 def test_moments_sort_as_they_are_stored(one: datetime, two: datetime) -> None:
     bind: Any = Instant().bind_processor(SQLITE)
@@ -64,22 +67,26 @@ def test_moments_sort_as_they_are_stored(one: datetime, two: datetime) -> None:
     assert (bind(one) < bind(two)) is (first < second)
 
 
+@settings(deadline=None)
 @given(st.datetimes())
 def test_moments_without_a_zone_are_refused(value: datetime) -> None:
     with pytest.raises(ParameterError, match="with a time zone"):
         there_and_back(Instant(), value)
 
 
+@settings(deadline=None)
 @given(st.dates())
 def test_days(value: date) -> None:
     assert there_and_back(Day(), value) == value
 
 
+@settings(deadline=None)
 @given(st.integers(-(2**63), 2**63 - 1))
 def test_minor_units(value: int) -> None:
     assert there_and_back(Minor(), value) == value
 
 
+@settings(deadline=None)
 @given(st.integers(-(2**63), 2**63 - 1), st.integers(0, 12))
 def test_decimals_are_exact(scaled: int, places: int) -> None:
     value = Decimal(scaled).scaleb(-places)
@@ -88,6 +95,7 @@ def test_decimals_are_exact(scaled: int, places: int) -> None:
     assert back.as_tuple().exponent == -places
 
 
+@settings(deadline=None)
 @given(st.decimals(), st.integers(0, 12))
 def test_a_decimal_comes_back_equal_or_is_refused(value: Decimal, places: int) -> None:
     try:
@@ -96,11 +104,13 @@ def test_a_decimal_comes_back_equal_or_is_refused(value: Decimal, places: int) -
         assert "cannot be stored" in str(error)  # noqa: PT017
 
 
+@settings(deadline=None)
 @given(LINES)
 def test_json_of_structs(value: list[Line]) -> None:
     assert there_and_back(Json(list[Line]), value) == value
 
 
+@settings(deadline=None)
 @given(st.one_of(st.integers(), st.text(), st.lists(st.integers(), min_size=1), st.floats()))
 def test_json_of_another_shape_is_refused(value: Any) -> None:
     with pytest.raises(ParameterError, match="cannot be stored as JSON"):

@@ -73,6 +73,7 @@ def test_a_title_is_found_by_itself(connection: sqlite3.Connection, title: str) 
     assert ask(connection, WORDS.c.title, title) == wanted
 
 
+@settings(deadline=None)
 @given(SYNTAX)
 def test_the_query_is_quoted_words_only(typed: str) -> None:
     for part in fts5_query(typed).split(" AND "):

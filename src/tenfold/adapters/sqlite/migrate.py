@@ -110,9 +110,15 @@ def _heads(file: Path) -> tuple[str, ...]:
 
 
 def _query(file: Path, table: str, sql: str, values: tuple[str, ...]) -> list[Any]:
-    with closing(sqlite3.connect(file, timeout=_BUSY_S, isolation_level=None)) as connection:
-        known = connection.execute("SELECT 1 FROM sqlite_master WHERE name = ?", (table,))
-        return connection.execute(sql, values).fetchall() if known.fetchone() else []
+    try:
+        with closing(sqlite3.connect(file, timeout=_BUSY_S, isolation_level=None)) as connection:
+            known = connection.execute("SELECT 1 FROM sqlite_master WHERE name = ?", (table,))
+            return connection.execute(sql, values).fetchall() if known.fetchone() else []
+    except sqlite3.DatabaseError as error:
+        raise MigrationError(
+            f"The file {file} cannot be read as a database: {error}. Nothing was changed. "
+            "Put the right file there, or move it away to begin anew."
+        ) from error
 
 
 def _script(module: str, migrations: Path) -> ScriptDirectory:
@@ -204,6 +210,8 @@ def _mistakes(module: str, place: str, taken: list[Any] | None = None) -> Iterat
                 "The file was migrated by code that is newer than this folder, or a revision was "
                 "deleted: start the newer code, or put the revision back."
             )
+        elif "database is locked" in cause[0]:
+            mend = "Another process writes to the file: end it, then start again."
         raise MigrationError(
             f"A migration of module {module!r} failed, {where}: {type(error).__name__}: "
             f"{cause[0]}.{sql} It left nothing behind; those before it are applied. {mend}"

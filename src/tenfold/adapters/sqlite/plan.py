@@ -12,7 +12,7 @@ import msgspec
 
 from tenfold.contracts.scalars import Money
 from tenfold.tables.columns import CURRENCY_SUFFIX, MINOR_SUFFIX
-from tenfold.tables.errors import ParameterError, StatementRefusedError
+from tenfold.tables.errors import ParameterError, RowShapeError, StatementRefusedError
 from tenfold.tables.scoping import (
     GENERATION_MARK,
     TENANT_PARAMETER,
@@ -291,6 +291,8 @@ class Plan:
 
         Columns that the struct does not have are left out; `price_minor` and
         `price_currency` make a field `price`.
+
+        Raises: RowShapeError (NOT_DONE) where a field is missing or of another type.
         """
         shape = self._shape
         values = list(raw)
@@ -302,7 +304,13 @@ class Plan:
                 named[stem] = Money.from_minor(values[at], values[other])
             else:
                 named.setdefault(stem, None)
-        return msgspec.convert(named, type_)
+        try:
+            return msgspec.convert(named, type_)
+        except msgspec.ValidationError as error:
+            raise RowShapeError(
+                f"A row of module {shape.module!r} cannot become {type_.__name__}: {error}. It "
+                f"has: {', '.join(named)}. Select what the struct needs, under its names."
+            ) from error
 
 
 def _marks(size: int, width: int) -> str:
