@@ -86,7 +86,7 @@ class Shop(Contract, Protocol):
     async def list_products(
         self,
         search: str | None = None,
-        tags: list[str] = [],
+        tags: list[str] = [],  # noqa: B006
         since: date | None = None,
         limit: Limit = 20,
         cursor: Cursor | None = None,
@@ -265,7 +265,7 @@ class Caller:
         async def receive() -> Any:
             if waiting:
                 return waiting.pop(0)
-            await asyncio.Event().wait()
+            return await asyncio.Event().wait()
 
         async def send(message: Any) -> None:
             sent.append(message)

@@ -67,6 +67,7 @@ async def test_a_problem_is_messagepack_where_that_is_asked_for() -> None:
         ("/v1/products?limit=0", "limit"),
         ("/v1/products?limit=x", "limit"),
         ("/v1/products?since=tomorrow", "since"),
+        ("/v1/products?since=null", "since"),
         ("/v1/products?limt=3", "limt"),
         ("/v1/products/nonsense", "product_id"),
     ],
@@ -307,3 +308,24 @@ async def test_random_identifiers_are_not_found_by_the_product_itself() -> None:
     other = UUID(int=PRODUCT.int + 1)
     response = await Caller().send("GET", f"/v1/products/{other}")
     assert problem(response, 404, "product_not_found")["product_id"] == str(other)
+
+
+async def test_a_whole_number_may_be_written_with_a_point() -> None:
+    caller = Caller()
+    raw = b'{"quantity": 4.0}'
+    target, headers = f"/v1/products/{PRODUCT}/stock", {"content-type": "application/json"}
+    assert (await caller.send("POST", target, raw, headers)).status == 204
+    assert caller.entry.calls[0].arguments.quantity == 4  # type: ignore[attr-defined]
+    body = problem(
+        await caller.send("POST", target, b'{"quantity": 4.5}', headers),
+        422,
+        "call.invalid_arguments",
+    )
+    assert body["errors"][0]["field"] == "quantity"
+
+
+async def test_what_follows_a_whole_number_is_still_checked() -> None:
+    target, headers = f"/v1/products/{PRODUCT}/stock", {"content-type": "application/json"}
+    for rest in (b"garbage", b'"x":' + b"[" * 5000, b'"x":' + b"[" * 900 + b"]" * 900 + b"}"):
+        response = await Caller().send("POST", target, b'{"quantity": 4.0, ' + rest, headers)
+        assert response.status in (400, 422), response.body

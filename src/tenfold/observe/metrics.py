@@ -6,6 +6,8 @@ from collections.abc import Iterable, Iterator
 from functools import cache
 from typing import Any
 
+import msgspec
+
 from tenfold.contracts.structs import Struct
 from tenfold.path.stops import BUCKETS_S, Stop
 
@@ -24,7 +26,7 @@ class Gauge(Struct):
     name: str
     help: str
     value: float
-    labels: dict[str, str] = {}
+    labels: dict[str, str] = msgspec.field(default_factory=dict)
 
 
 def render_metrics(stops: Iterable[Stop], gauges: Iterable[Gauge] = ()) -> bytes:

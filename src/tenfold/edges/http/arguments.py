@@ -43,6 +43,7 @@ class ArgumentReader:
         "_empty",
         "_lists",
         "_max_depth",
+        "_null_is_absent",
         "_open_ended",
         "_path_names",
         "_path_type",
@@ -67,6 +68,7 @@ class ArgumentReader:
         shape = inspect.type_info(spec.arguments)
         assert isinstance(shape, inspect.StructType)
         self._lists = frozenset(f.name for f in shape.fields if _is_list(f.type))
+        self._null_is_absent = frozenset(f.name for f in shape.fields if _reads_null(f.type))
         self._open_ended = open_ended(inspect.type_info(self._body_type))
         self._max_depth = max_depth
         self._empty = spec.arguments() if not fields else None
@@ -93,6 +95,14 @@ class ArgumentReader:
                         field=name,
                     )
                 given[name] = value
+        for name in self._null_is_absent.intersection(given):
+            # msgspec would read the text "null" as None; in a target it is a value like any other.
+            if str(given[name]).lower() == "null":
+                raise InvalidArgumentsError(
+                    f"{name}: found 'null', which is text here. Leave {name} out instead.",
+                    field=name,
+                    detail="found 'null'; leave it out instead",
+                )
         try:
             return msgspec.convert(given, self._arguments, strict=False)
         except msgspec.ValidationError as error:
@@ -123,7 +133,12 @@ class ArgumentReader:
 
     def _read_body(self, body: bytes, form: Form) -> msgspec.Struct:
         try:
-            read: msgspec.Struct = self._decoders[form.is_json].decode(body)
+            try:
+                read: msgspec.Struct = self._decoders[form.is_json].decode(body)
+            except msgspec.ValidationError as error:
+                if not (form.is_json and "got `float`" in str(error)):
+                    raise
+                read = self._with_whole_numbers(body)
             if self._open_ended and _depth(msgspec.to_builtins(read)) > self._max_depth:
                 raise RecursionError
             return read
@@ -139,6 +154,14 @@ class ArgumentReader:
                 f"The body is nested more than {self._max_depth} levels deep, which this "
                 "product does not read."
             ) from error
+
+    def _with_whole_numbers(self, body: bytes) -> msgspec.Struct:
+        """Read JSON again in which a whole number is written as `2.0`, as JSON Schema allows."""
+        whole = _whole_numbers(msgspec.json.decode(body))
+        read: msgspec.Struct = msgspec.convert(
+            whole, self._body_type, builtin_types=(), str_keys=True
+        )
+        return read
 
     def _read_query(self, query: bytes) -> dict[str, Any]:
         given: dict[str, Any] = {}
@@ -201,6 +224,13 @@ def _is_list(shape: inspect.Type) -> bool:
     return isinstance(shape, _LISTS)
 
 
+def _reads_null(shape: inspect.Type) -> bool:
+    parts = _unwrap(shape)
+    return any(isinstance(part, inspect.NoneType) for part in parts) and not any(
+        isinstance(part, inspect.StrType) for part in parts
+    )
+
+
 def open_ended(shape: Any, seen: frozenset[Any] = frozenset()) -> bool:
     """Whether values of a type can be nested without an end: `Any`, or a type within itself."""
     if isinstance(shape, inspect.AnyType | inspect.RawType):
@@ -222,6 +252,14 @@ def open_ended(shape: Any, seen: frozenset[Any] = frozenset()) -> bool:
     if shape.cls in seen:
         return True
     return any(open_ended(field.type, seen | {shape.cls}) for field in fields)
+
+
+def _whole_numbers(value: Any) -> Any:
+    if isinstance(value, float):
+        return int(value) if value.is_integer() and abs(value) < 2**53 else value
+    if isinstance(value, dict):
+        return {name: _whole_numbers(inner) for name, inner in value.items()}
+    return [_whole_numbers(inner) for inner in value] if isinstance(value, list) else value
 
 
 def _depth(value: Any) -> int:

@@ -324,8 +324,9 @@ class _Schemas:
                 self._refusals[refusal] = refusal.payload_type()
         kinds.update(dict.fromkeys(self._refusals.values()))
         order = list(kinds)
-        made, self._components = msgspec.json.schema_components(order, ref_template=_REF)
-        self._by_type: dict[Any, dict[str, Any]] = dict(zip(order, made, strict=True))
+        made, components = msgspec.json.schema_components(order, ref_template=_REF)
+        self._components: dict[str, dict[str, Any]] = _tidy(components)
+        self._by_type: dict[Any, dict[str, Any]] = dict(zip(order, _tidy(list(made)), strict=True))
         self._inner = {spec.arguments.__name__ for spec in specs}
 
     def arguments_of(self, spec: OperationSpec) -> dict[str, Any]:
@@ -347,7 +348,7 @@ class _Schemas:
     def components(self) -> dict[str, Any]:
         """The named schemas that the document refers to."""
         hidden = {t.__name__ for t in self._refusals.values()} | self._inner
-        kept = {name: _tidy(s) for name, s in self._components.items() if name not in hidden}
+        kept = {name: s for name, s in self._components.items() if name not in hidden}
         kept["Problem"] = _problem_schema()
         for refusal, payload in self._refusals.items():
             fields = self._written_out(self._by_type[payload])
@@ -366,10 +367,25 @@ class _Schemas:
         return found
 
 
-def _tidy(schema: dict[str, Any]) -> dict[str, Any]:
-    if "description" in schema:
-        return {**schema, "description": cleandoc(schema["description"])}
-    return schema
+def _tidy(schema: Any) -> Any:
+    """A schema as callers should read it.
+
+    Descriptions lose the indentation of their docstrings, and an exact number
+    may come as a number too: it is always sent as a string.
+    """
+    if isinstance(schema, list):
+        return [_tidy(item) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
+    made = {key: _tidy(value) for key, value in schema.items()}
+    if isinstance(made.get("description"), str):
+        made["description"] = cleandoc(made["description"])
+    if made.get("format") == "decimal" and made.get("type") == "string":
+        made["type"] = ["string", "number"]
+    if isinstance(made.get("examples"), list):
+        # Checkers turn `examples` into requests in every media type, and stop at MessagePack.
+        made["x-examples"] = made.pop("examples")
+    return made
 
 
 def _problem_schema() -> dict[str, Any]:

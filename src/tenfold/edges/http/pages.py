@@ -25,8 +25,10 @@ _NO_STORE = (b"cache-control", b"no-store")
 _NO_CACHE = (b"cache-control", b"no-cache")
 _POLICY = (
     b"content-security-policy",
-    b"default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; "
-    b"form-action 'none'; frame-ancestors 'none'",
+    (
+        b"default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; "
+        b"form-action 'none'; frame-ancestors 'none'"
+    ),
 )
 
 

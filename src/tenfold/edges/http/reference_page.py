@@ -20,6 +20,16 @@ from tenfold.edges.http.settings import HttpProduct
 
 __all__ = ["example_of", "reference_page", "type_text"]
 
+_ABOUT = (
+    "Requests and replies are JSON, or MessagePack where <code>Content-Type</code> and "
+    "<code>Accept</code> say so. The same in OpenAPI 3.1: "
+    "<a href='/openapi.json'>/openapi.json</a>."
+)
+_ABOUT_PROBLEMS = (
+    "Every refusal and every fault is answered as <code>application/problem+json</code> "
+    "(RFC 9457), with its <code>code</code>, its <code>outcome</code> and a "
+    "<code>trace_id</code>."
+)
 _METHODS = ("get", "post", "put", "patch", "delete")
 _CODE = re.compile(r"`([^`]+)`")
 _GENERIC = re.compile(r"^(\w+?)_(\w+)_$")
@@ -45,15 +55,11 @@ def reference_page(product: HttpProduct) -> bytes:
         f"<title>{title} · API</title><style>{style}</style></head><body><div class='frame'>",
         *_navigation(document),
         f"<main><h1>{title}<small>version {escape(product.version)}</small></h1>",
-        f"<p class='lead'>{escape(document['info']['description'])} Requests and replies are "
-        "JSON, or MessagePack where <code>Content-Type</code> and <code>Accept</code> say so. "
-        "The same in OpenAPI 3.1: <a href='/openapi.json'>/openapi.json</a>.</p>",
+        f"<p class='lead'>{escape(document['info']['description'])} {_ABOUT}</p>",
         *_contracts(document),
         "<h2 id='types'>Types</h2>",
         *_types(document),
-        "<h2 id='problems'>Problems</h2><p class='lead'>Every refusal and every fault is "
-        "answered as <code>application/problem+json</code> (RFC 9457), with its "
-        "<code>code</code>, its <code>outcome</code> and a <code>trace_id</code>.</p>",
+        f"<h2 id='problems'>Problems</h2><p class='lead'>{_ABOUT_PROBLEMS}</p>",
         *_problems(problem_codes(product)),
         "</main></div></body></html>",
     ]
@@ -76,7 +82,8 @@ def type_text(schema: dict[str, Any]) -> str:
     if schema.get("type") == "array":
         inner = schema.get("items")
         return f"list of {type_text(inner)}" if isinstance(inner, dict) else "list"
-    name = str(schema.get("format") or schema.get("type") or "anything")
+    kind = schema.get("type", "anything")
+    name = str(schema.get("format") or (" or ".join(kind) if isinstance(kind, list) else kind))
     return escape(name) + _limits(schema)
 
 
@@ -84,8 +91,8 @@ def example_of(schema: dict[str, Any], schemas: dict[str, Any], depth: int = 0) 
     """A value that a schema might allow, for an example to begin from."""
     if "$ref" in schema:
         schema = schemas[schema["$ref"].rpartition("/")[2]]
-    if schema.get("examples"):
-        return schema["examples"][0]
+    if schema.get("x-examples"):
+        return schema["x-examples"][0]
     if "const" in schema or "enum" in schema:
         return schema["const"] if "const" in schema else schema["enum"][0]
     for key in ("anyOf", "oneOf", "allOf"):
@@ -267,7 +274,7 @@ def _curl(method: str, path: str, operation: dict[str, Any], schemas: dict[str, 
 
 def _types(document: dict[str, Any]) -> Iterator[str]:
     for name, schema in document["components"]["schemas"].items():
-        if name == "Problem" or "code" in schema.get("properties", {}) and name.endswith("Problem"):
+        if name.endswith("Problem") and "trace_id" in schema.get("properties", {}):
             continue
         yield f"<section class='type' id='type-{escape(name)}'><h3>{escape(name)}</h3>"
         if schema.get("description"):
