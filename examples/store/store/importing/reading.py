@@ -57,7 +57,8 @@ def open_bytes(path: Path) -> IO[bytes]:
     if plain.peek(2)[:2] != _GZIP_MAGIC:
         return plain
     unzipped = gzip.GzipFile(fileobj=plain, mode="rb")
-    unzipped.myfileobj = plain  # so that closing the one closes the other
+    # So that closing the one closes the other.
+    unzipped.myfileobj = plain  # type: ignore[assignment]
     return cast("IO[bytes]", unzipped)
 
 

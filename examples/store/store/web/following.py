@@ -101,6 +101,5 @@ async def mail(shop: Shop, request: Request) -> Response:
 
 
 def short_number(order_id: UUID) -> str:
-    """An order's number as people say it: the last eight digits, in two groups."""
-    digits = order_id.hex[-8:].upper()
-    return f"{digits[:4]}-{digits[4:]}"
+    """An order's number as mails and pages show it: its last twelve digits."""
+    return order_id.hex[-12:]

@@ -37,6 +37,10 @@ def build(
 
     async def site(scope: _Scope, receive: _Receive, send: _Send) -> None:
         nonlocal made
+        if scope["type"] == "lifespan":
+            # There is nothing to start, and asking Starlette would load it.
+            await _live(receive, send)
+            return
         if made is None:
             from store.web.pages import make_pages
             from store.web.shop import Shop
@@ -53,3 +57,11 @@ def build(
         await made(scope, receive, send)
 
     return site
+
+
+async def _live(receive: _Receive, send: _Send) -> None:
+    while True:
+        message = await receive()
+        await send({"type": f"{message['type']}.complete"})
+        if message["type"] == "lifespan.shutdown":
+            return
