@@ -191,8 +191,15 @@ def _migrations(cls: type, package: str) -> Path | None:
     return folder if folder.is_dir() else None
 
 
-def decode_settings(shape: ModuleShape, values: dict[str, Any]) -> dict[str, Struct]:
-    """A module's settings structs, from plain values that were checked when they were read."""
+def decode_settings(
+    shape: ModuleShape, values: dict[str, Any], data_dir: Path
+) -> dict[str, Struct]:
+    """A module's settings structs, from plain values that were checked when they were read.
+
+    `{data}` in a text stands for the data directory: a setting that names a file
+    would else depend on where the product was started.
+    """
+    values = _placed(values, str(data_dir))
     try:
         return {
             attribute: msgspec.convert(values, kind, strict=False)
@@ -202,3 +209,13 @@ def decode_settings(shape: ModuleShape, values: dict[str, Any]) -> dict[str, Str
         raise ContractError(
             f"The settings of module {shape.name!r} do not fit its struct: {error}."
         ) from error
+
+
+def _placed(value: Any, data_dir: str) -> Any:
+    if isinstance(value, str):
+        return value.replace("{data}", data_dir)
+    if isinstance(value, dict):
+        return {key: _placed(each, data_dir) for key, each in value.items()}
+    if isinstance(value, list):
+        return [_placed(each, data_dir) for each in value]
+    return value

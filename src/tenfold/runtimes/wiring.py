@@ -35,7 +35,7 @@ def make_instance(
         ) from error
     for attribute in shape.databases:
         setattr(instance, attribute, opened.database)
-    for attribute, struct in decode_settings(shape, settings).items():
+    for attribute, struct in decode_settings(shape, settings, opened.store.file.parent).items():
         setattr(instance, attribute, struct)
     projections: dict[str, Any] = {}
     for attribute, cls in shape.projections.items():

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from datetime import timedelta
-from pathlib import Path
 from typing import final
 from uuid import UUID
 
@@ -180,8 +178,4 @@ def provider_of(settings: PaymentsSettings) -> PaymentProvider:
         return HttpProvider(settings.url, settings.token, settings.timeout_s)
     from store.payments.testing_provider import TestProvider
 
-    # The environment names the data directory; the provider, an outsider, has its own file there.
-    ledger = settings.test.ledger or str(
-        Path(os.environ.get("TENFOLD_DATA", ".tenfold")) / "test-provider" / "ledger.sqlite"
-    )
-    return TestProvider(settings.test, Path(ledger))
+    return TestProvider(settings.test, settings.test.ledger)

@@ -24,7 +24,8 @@ class TestProviderSettings(Struct):
     __test__ = False  # it is no test case, whatever its name begins with
 
     ledger: str = ""
-    """The provider's own file; under the data directory when empty."""
+    """The provider's own file; `{data}` in it is the data directory. A new one that goes with
+    the process when empty, so set it wherever the data stays."""
     decline_share: Share = 0.0
     decline_customers: tuple[str, ...] = ()
     decline_above: dict[str, str] = msgspec.field(default_factory=dict[str, str])

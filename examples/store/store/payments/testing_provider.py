@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from decimal import Decimal
 from pathlib import Path
 from queue import SimpleQueue
+from tempfile import TemporaryDirectory
 from typing import cast
 
 from store.payments.provider import Answer, Captured, Charge, Declined, ProviderSilentError
@@ -62,9 +63,11 @@ class TestProvider:
 
     __test__ = False
 
-    def __init__(self, settings: TestProviderSettings, ledger: Path) -> None:
+    def __init__(self, settings: TestProviderSettings, ledger: Path | str) -> None:
         self._settings = settings
-        self._ledger = Ledger(ledger)
+        self._forgets = None if ledger else TemporaryDirectory(prefix="test-provider-")
+        folder = Path() if self._forgets is None else Path(self._forgets.name)
+        self._ledger = Ledger(folder / (ledger or "ledger.db"))
 
     async def capture(self, charge: Charge) -> Sequence[Answer]:
         """Charge, or tell what became of the charge with this key, as the settings say."""
@@ -91,6 +94,8 @@ class TestProvider:
     async def close(self) -> None:
         """Close the ledger, once what was asked of it is written."""
         await self._ledger.close()
+        if self._forgets is not None:
+            self._forgets.cleanup()
 
     async def _silence(self) -> Sequence[Answer]:
         await asyncio.sleep(self._settings.silent_s)
