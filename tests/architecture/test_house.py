@@ -172,4 +172,4 @@ def test_the_command_line_asks_for_the_version_without_loading_anything() -> Non
 
 def test_a_server_carries_nothing_that_only_commands_need() -> None:
     loaded = imported_by("import tenfold.cli.run, tenfold.runtimes.server")
-    assert not {"typer", "rich", "click", "alembic", "prometheus_client", "jinja2"} & loaded
+    assert not {"typer", "rich", "alembic", "prometheus_client", "jinja2"} & loaded

@@ -79,10 +79,21 @@ def report(command: Callable[[], int], *, debug: bool = False) -> int:
         # Whoever read our output has gone, as `| head` does.
         sys.stdout = None
         return Exit.OK
-    except TenfoldError as error:
+    except Exception as error:
         if debug:
             raise
+        return _tell(error)
+
+
+def _tell(error: Exception) -> int:
+    from tenfold.contracts.refusals import Refusal
+
+    if isinstance(error, Refusal):
+        print(f"tenfold: {error}", file=sys.stderr)
+        return Exit.FAILED
+    if isinstance(error, TenfoldError):
         print(f"tenfold: {error}", file=sys.stderr)
         if error.code in _MISTAKES:
             return Exit.MISTAKE
         return Exit.UNAVAILABLE if error.code in _UNAVAILABLE else Exit.FAILED
+    raise error

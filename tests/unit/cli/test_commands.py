@@ -1,0 +1,122 @@
+"""The other commands, with the product running and without."""
+
+from __future__ import annotations
+
+import json
+import urllib.request
+from typing import Any
+
+import pytest
+
+
+def note(url: str, text: str) -> None:
+    request = urllib.request.Request(
+        url + "/v1/notes",
+        json.dumps({"text": text}).encode(),
+        {"content-type": "application/json", "prefer": "wait=5"},
+    )
+    with urllib.request.urlopen(request, timeout=10) as answer:
+        answer.read()
+
+
+def dead_letters(pad: Any) -> list[dict[str, Any]]:
+    """The dead letters, as soon as there are any: another process makes them."""
+    for _ in range(50):
+        found: list[dict[str, Any]] = pad.json("queue", "dead")
+        if found:
+            return found
+    raise AssertionError("no dead letter came")
+
+
+@pytest.fixture(params=["running", "stopped"])
+def one_dead(request: pytest.FixtureRequest, pad: Any) -> Any:
+    started = pad.start()
+    note(started.url, "bad idea")
+    dead_letters(pad)
+    if request.param == "stopped":
+        assert started.stop() == 0
+    yield pad
+    if request.param == "running":
+        assert started.stop() == 0
+
+
+def test_a_dead_letter_is_listed_shown_and_discarded(one_dead: Any) -> None:
+    (entry,) = dead_letters(one_dead)
+    assert (entry["handler"], entry["state"], entry["attempts"]) == ("fail", "dead", 1)
+    assert "bad idea cannot be done" in entry["last_error"]
+    shown = one_dead.json("queue", "show", entry["ref"])
+    assert json.loads(shown["message"])["payload"] == {"text": "bad idea"}
+    assert "bad idea" in one_dead("queue", "list").stdout
+    assert one_dead.json("queue", "discard", entry["ref"]) == {"discarded": 1}
+    assert one_dead.json("queue", "dead") == []
+
+
+def test_a_retried_entry_runs_again(one_dead: Any) -> None:
+    assert one_dead.json("queue", "retry", "--all-dead") == {"retried": 1}
+    (entry,) = dead_letters(one_dead)
+    assert entry["attempts"] == 1
+
+
+def test_a_projection_is_rebuilt_into_a_new_generation(one_dead: Any) -> None:
+    (before,) = one_dead.json("projections", "list")
+    done = one_dead.json("projections", "rebuild", "notes.seen")
+    assert done["active"] == before["active"] + 1
+    assert (done["building"], done["behind"]) == (None, 0)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (["queue", "show", "notes:999"], 1, "no such entry"),
+        (["queue", "show", "seventeen"], 2, "`module:number`"),
+        (["queue", "list", "--module", "nots"], 1, "no module"),
+        (["queue", "list", "--state", "ded"], 2, "waiting, running or dead"),
+        (["queue", "retry"], 2, "--all-dead"),
+        (["projections", "rebuild", "seen"], 2, "`module.name`"),
+        (["projections", "rebuild", "notes.sen"], 1, "seen"),
+        (["queue", "shw"], 2, "show"),
+        (["rout"], 2, "routes"),
+        (["run", "--prt", "1"], 2, "--prt"),
+        (["routes", "--product", "/nowhere"], 2, "no tenfold.toml"),
+    ],
+)
+def test_a_mistake_is_told_in_a_sentence(
+    pad: Any, arguments: list[str], code: int, said: str
+) -> None:
+    done = pad(*arguments)
+    assert done.returncode == code, done.stderr
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_routes_lists_every_operation(pad: Any) -> None:
+    rows = pad.json("routes")
+    assert [row["operation"] for row in rows] == ["notes.note", "notes.count"]
+    assert rows[0]["path"] == "/v1/notes"
+    assert "POST    /v1/notes  notes.note" in pad("routes").stdout
+    assert not pad.data.exists()
+
+
+def test_migrate_says_what_it_would_do(pad: Any) -> None:
+    folder = pad.root / "padkit" / "migrations"
+    folder.mkdir()
+    (folder / "0001_pages.py").write_text(
+        '"""Pages."""\nfrom alembic import op\n'
+        'revision = "0001"\ndown_revision = None\n'
+        'def upgrade():\n    op.execute("CREATE TABLE pages (id INTEGER PRIMARY KEY)")\n'
+    )
+    assert [row["module"] for row in pad.json("migrate", "--dry-run")] == ["notes"]
+    assert pad("migrate").returncode == 0
+    assert pad("migrate", "--dry-run").stdout == "Nothing to do.\n"
+
+
+def test_migrate_leaves_a_running_product_alone(pad: Any) -> None:
+    started = pad.start()
+    done = pad("migrate")
+    assert done.returncode == 2
+    assert "is held by process" in done.stderr
+    assert started.stop() == 0
+
+
+def test_the_version_is_printed(pad: Any) -> None:
+    assert pad("--version").stdout.startswith("tenfold 0.")
