@@ -124,6 +124,16 @@ class Shop(Contract, Protocol):
         """Keep anything."""
         ...
 
+    @query("GET /v1/sales", who="anyone")
+    async def sales(self, from_: date | None = None, to: date | None = None) -> list[Line]:
+        """What was sold."""
+        ...
+
+    @command("POST /v1/moves", who="anyone")
+    async def move(self, from_: str, to: str) -> None:
+        """Move something."""
+        ...
+
     @command(who="internal")
     async def recount(self) -> None:
         """Count again."""
@@ -188,6 +198,8 @@ class ShopEntry:
                 return TEA
             case "list_products":
                 return Page(items=[TEA], next=None)
+            case "sales":
+                return []
             case "add_product":
                 if arguments.sku == "taken":
                     raise SkuTaken(sku="taken")

@@ -329,3 +329,17 @@ async def test_what_follows_a_whole_number_is_still_checked() -> None:
     for rest in (b"garbage", b'"x":' + b"[" * 5000, b'"x":' + b"[" * 900 + b"]" * 900 + b"}"):
         response = await Caller().send("POST", target, b'{"quantity": 4.0, ' + rest, headers)
         assert response.status in (400, 422), response.body
+
+
+async def test_an_argument_named_like_a_python_keyword_loses_its_underscore() -> None:
+    caller = Caller()
+    await caller.send("GET", "/v1/sales?from=2026-01-01&to=2026-02-01")
+    await caller.send("POST", "/v1/moves", {"from": "here", "to": "there"})
+    sales, move = (call.arguments for call in caller.entry.calls)
+    assert type(sales) is caller.entry.calls[0].operation.arguments
+    assert str(msgspec.structs.asdict(sales)["from"]) == "2026-01-01"
+    assert msgspec.structs.asdict(move) == {"from": "here", "to": "there"}
+    body = problem(await caller.send("GET", "/v1/sales?from=x"), 422, "call.invalid_arguments")
+    assert body["errors"][0]["field"] == "from"
+    paths = (await caller.send("GET", "/openapi.json")).json()["paths"]
+    assert [p["name"] for p in paths["/v1/sales"]["get"]["parameters"]][:2] == ["from", "to"]
