@@ -20,7 +20,7 @@ from tenfold.path.signals import Signal
 from tenfold.ports.outbox import Outbox
 from tenfold.ports.projections import Generations
 from tenfold.ports.queue import Queue, QueueDesk
-from tenfold.ports.records import EntryView
+from tenfold.ports.records import Claimed, EntryView
 
 __all__ = [
     "ProjectionParts",
@@ -105,6 +105,11 @@ class Projections:
             for name, feeds in self._parts.feeds.items()
             for feed in feeds
         ]
+
+    def obsolete(self, entry: Claimed) -> bool:
+        """Whether an entry is of a generation that was dropped: numbers only grow."""
+        name, dot, _ = entry.handler.partition(".")
+        return bool(dot) and entry.generation < self._active.get(name, 0)
 
     async def reached(self, projection: str, source: str, position: int) -> bool:
         """Whether the generation that answers has worked every event of `source` up to `position`.

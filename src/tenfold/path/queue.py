@@ -59,8 +59,17 @@ class WorkerLimits(Struct):
     unknown_s: float = 60.0
 
 
+def _never(entry: Claimed) -> bool:
+    return False
+
+
 class WorkerParts(Struct):
-    """What a worker works with. `backgrounds` are the handlers that this code has, by name."""
+    """What a worker works with.
+
+    `backgrounds` are the handlers that this code has, by name. `obsolete` says
+    that an entry's work has lost its point, such as that of a projection's
+    dropped generation: it is done without being handled.
+    """
 
     module: str
     queue: Queue
@@ -70,6 +79,7 @@ class WorkerParts(Struct):
     ids: Ids
     stop: Stop
     limits: WorkerLimits = WorkerLimits()
+    obsolete: Callable[[Claimed], bool] = _never
 
 
 class WorkerCounts:
@@ -96,6 +106,8 @@ class Worker:
         self.counts = WorkerCounts()
         self.moved = Signal()
         """Fires whenever entries were finished, for those who wait for an effect."""
+        self.turns = 0
+        """Transactions that it has taken at the queue."""
         self._batches: dict[int, Batch] = {}
         self._ready: deque[Run] = deque()
         self._running: dict[asyncio.Task[None], Run] = {}
@@ -111,8 +123,12 @@ class Worker:
         self._loop_task = asyncio.create_task(self._work(), name=f"queue {self._parts.module}")
 
     def wake(self) -> None:
-        """Look at the queue now: something was added. Cheap, and safe to call often."""
-        self._resting.clear()
+        """Look at the queue now: something was added. Cheap, and safe to call often.
+
+        A drained worker stays at rest: what is added waits for another.
+        """
+        if not self._draining:
+            self._resting.clear()
         self._signal.set()
 
     @property
@@ -159,6 +175,7 @@ class Worker:
         if self._loop_task is not None:
             await asyncio.wait([self._loop_task], timeout=bound_s + 1.0)
             self._loop_task.cancel()
+        self._resting.set()
         if self._batches:
             _log.error(
                 "The queue of %s stopped with %d claims that could not be given back. They are "
@@ -226,6 +243,7 @@ class Worker:
             for batch, finish in finishing:
                 batch.put_back(finish)
             raise
+        self.turns += 1
         for batch, finish in finishing:
             if batch.fence in turn.lost:
                 batch.put_back(finish)
@@ -289,6 +307,9 @@ class Worker:
 
     async def _attempt(self, batch: Batch, entry: Claimed) -> bool:
         """One attempt at one entry; whether the next of its lane may follow."""
+        if self._parts.obsolete(entry):
+            batch.done.append(entry.id)
+            return True
         background = self._parts.backgrounds.get(entry.handler)
         if background is None:
             return self._postpone_unknown(batch, entry)
@@ -316,6 +337,9 @@ class Worker:
     def _failed_attempt(
         self, batch: Batch, entry: Claimed, background: Background, error: BaseException
     ) -> tuple[bool, str]:
+        if self._parts.obsolete(entry):  # it became so while it was handled
+            batch.done.append(entry.id)
+            return True, "obsolete"
         text = error_text(error)
         after = decide_retry(entry, background, self._parts.ids.uniform())
         name = f"{self._parts.module}.{entry.handler}"

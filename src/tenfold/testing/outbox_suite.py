@@ -27,8 +27,15 @@ class AnyOutbox(Outbox, Replies, Protocol):
 class OutboxBench(Protocol):
     """What an adapter's tests hand to the cases: an empty log, and what writes it."""
 
-    outbox: AnyOutbox
-    clock: HeldClock
+    @property
+    def outbox(self) -> AnyOutbox:
+        """The log, which is empty at first."""
+        ...
+
+    @property
+    def clock(self) -> HeldClock:
+        """The clock that it goes by."""
+        ...
 
     def another_outbox(self) -> AnyOutbox:
         """A second adapter over the same log, as another process would have it."""

@@ -48,8 +48,15 @@ class AnyQueue(Queue, QueueDesk, Protocol):
 class QueueBench(Protocol):
     """What an adapter's tests hand to the cases: an empty queue, and the clock it goes by."""
 
-    queue: AnyQueue
-    clock: HeldClock
+    @property
+    def queue(self) -> AnyQueue:
+        """The queue, which is empty at first."""
+        ...
+
+    @property
+    def clock(self) -> HeldClock:
+        """The clock that it goes by."""
+        ...
 
     def another(self) -> AnyQueue:
         """A second adapter over the same queue, as another process would have it."""

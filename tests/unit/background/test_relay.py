@@ -1,0 +1,196 @@
+"""The relay, from a source's outbox into a target's queue, over two SQLite files."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tenfold.path.relay import Feed, Relay, RelayLimits, RelayParts, decide_entries
+from tenfold.path.retention import Retained, Retention, RetentionParts, decide_trim
+from tenfold.path.stops import Stop
+from tenfold.ports.records import InboxKey, OutboxRow, SubscriptionKey
+from tenfold.testing.outbox_suite import event
+from tests.conformance.sqlite_bench import SqliteBench
+from tests.unit.background.conftest import Crew
+
+pytestmark = pytest.mark.anyio
+WORK = Feed(handler="work", source="orders", events=("Placed",))
+
+
+@pytest.fixture
+def source(tmp_path: Path, bench: SqliteBench) -> Iterator[SqliteBench]:
+    made = SqliteBench(tmp_path / "orders.db")
+    made.clock = bench.clock
+    yield made
+    made.close()
+
+
+def relay_of(crew: Crew, source: SqliteBench, *feeds: Feed, **limits: Any) -> Relay:
+    worker = crew.workers[0] if crew.workers else crew.worker()
+    parts = RelayParts(
+        module="shop",
+        queue=crew.bench.queue,
+        sources={"orders": source.outbox},
+        worker=worker,
+        clock=crew.bench.clock,
+        stop=Stop("relay"),
+        limits=RelayLimits(poll_s=60, **limits),
+    )
+    return Relay(parts, feeds)
+
+
+async def queued(bench: SqliteBench) -> list[tuple[str, str, str | None]]:
+    found = await bench.queue.entries(state=None, handler=None, after=0, limit=500)
+    return [(e.message_id, e.handler, e.lane) for e in found]
+
+
+def test_each_feed_gets_its_events_in_lanes_of_its_own(bench: SqliteBench) -> None:
+    at = bench.clock.now()
+    rows = [
+        OutboxRow(seq=i, message_id=f"m{i}", name=name, tenant="t", order_key=key, at=at, body=b"b")
+        for i, (name, key) in enumerate([("Placed", "k"), ("Paid", "k"), ("Placed", None)], 1)
+    ]
+    both = Feed(handler="view.follow", source="orders", events=("Placed", "Paid"), generation=3)
+    made = decide_entries([WORK, both], rows)
+    assert [(e.message_id, e.handler, e.lane, e.source_seq) for e in made] == [
+        ("m1", "work", "work:1:t:k", 1),
+        ("m1", "view.follow", "view:3:t:k", 1),
+        ("m2", "view.follow", "view:3:t:k", 2),
+        ("m3", "work", None, 3),
+        ("m3", "view.follow", None, 3),
+    ]
+
+
+async def test_events_come_into_the_queue_and_to_the_worker(
+    crew: Crew, source: SqliteBench
+) -> None:
+    relay = relay_of(crew, source, WORK)
+    await source.publish([event("before", source)])
+    crew.workers[0].start()
+    relay.start()
+    async with asyncio.timeout(10):
+        await relay.wait_resting()
+        await source.publish([event("after", source), event("other", source, name="Paid")])
+        relay.wake()
+        await relay.wait_resting()
+        await crew.workers[0].wait_resting()
+    await relay.stop()
+    assert crew.handled == ["before", "after"]
+    assert relay.position(WORK.key) == 3
+
+
+async def test_a_long_log_is_carried_in_batches(crew: Crew, source: SqliteBench) -> None:
+    await source.publish([event(str(i), source) for i in range(25)])
+    relay = relay_of(crew, source, WORK, batch=10)
+    assert [await relay.step() for _ in range(3)] == [True, True, False]
+    assert [m for m, *_ in await queued(crew.bench)] == [str(i) for i in range(25)]
+
+
+async def test_a_second_relay_delivers_nothing_twice(crew: Crew, source: SqliteBench) -> None:
+    await source.publish([event(str(i), source) for i in range(5)])
+    first, second = relay_of(crew, source, WORK, batch=3), relay_of(crew, source, WORK, batch=2)
+    for relay in (first, second, first, second, second):
+        await relay.step()
+    assert [m for m, *_ in await queued(crew.bench)] == ["0", "1", "2", "3", "4"]
+
+
+async def test_a_relay_goes_on_where_the_one_before_it_was(crew: Crew, source: SqliteBench) -> None:
+    await source.publish([event("a", source)])
+    await relay_of(crew, source, WORK).step()
+    await source.publish([event("b", source)])
+    again = relay_of(crew, source, WORK)
+    await again.step()
+    assert again.delivered == 1
+    assert [m for m, *_ in await queued(crew.bench)] == ["a", "b"]
+
+
+async def test_a_subscription_from_now_on_misses_what_was_and_nothing_after(
+    crew: Crew, source: SqliteBench
+) -> None:
+    now = Feed(handler="work", source="orders", events=("Placed",), start="now")
+    await source.publish([event("old", source)])
+    await relay_of(crew, source, now).step()
+    await source.publish([event("while it was down", source)])
+    await relay_of(crew, source, now).step()
+    assert [m for m, *_ in await queued(crew.bench)] == ["while it was down"]
+
+
+async def test_a_new_feed_catches_up_beside_one_that_is_ahead(
+    crew: Crew, source: SqliteBench
+) -> None:
+    await source.publish([event("a", source)])
+    relay = relay_of(crew, source, WORK)
+    await relay.step()
+    shadow = Feed(handler="view.follow", source="orders", events=("Placed",), generation=2)
+    relay.follow([shadow])
+    await relay.step()
+    await source.publish([event("b", source)])
+    await relay.step()
+    assert [(m, h) for m, h, _ in await queued(crew.bench)] == [
+        ("a", "work"),
+        ("a", "view.follow"),
+        ("b", "work"),
+        ("b", "view.follow"),
+    ]
+
+
+async def test_a_paced_feed_never_fills_the_queue_beyond_its_window(
+    crew: Crew, source: SqliteBench
+) -> None:
+    paced = Feed(handler="work", source="orders", events=("Placed",), paced=True)
+    await source.publish([event(str(i), source) for i in range(50)])
+    relay = relay_of(crew, source, paced, batch=5, window=10)
+    for _ in range(10):
+        await relay.step()
+    assert len(await queued(crew.bench)) == 15
+    worker = crew.workers[0]
+    worker.start()
+    async with asyncio.timeout(10):
+        while len(crew.handled) < 50:
+            await relay.step()
+            await worker.wait_resting()
+    assert crew.handled == [str(i) for i in range(50)]
+
+
+async def test_the_outbox_is_kept_for_its_slowest_subscriber(
+    crew: Crew, source: SqliteBench
+) -> None:
+    await source.publish([event("a", source), event("b", source)])
+    relay = relay_of(crew, source, WORK)
+    silent = Relay(relay._parts, [])
+    retention = Retention(
+        RetentionParts(
+            modules={
+                "orders": Retained(
+                    outbox=source.outbox, queue=source.queue, relay=silent, retain_days=1
+                ),
+                "shop": Retained(outbox=crew.bench.outbox, queue=crew.bench.queue, relay=relay),
+            },
+            clock=crew.bench.clock,
+        )
+    )
+    key = InboxKey(message_id="old", handler="work", generation=1)
+    await crew.bench.remember(key)
+    crew.bench.clock.jump(timedelta(days=8).total_seconds())
+    assert await retention.trim() == {"orders": 0, "shop": 1}  # the shop has read nothing yet
+    assert await crew.bench.forgotten(key)
+    await relay.step()
+    assert await retention.trim() == {"orders": 2, "shop": 0}
+    assert await source.outbox.head() == 2
+
+
+def test_what_may_be_forgotten_ends_at_the_slowest_subscriber() -> None:
+    def key(handler: str) -> SubscriptionKey:
+        return SubscriptionKey(handler=handler, generation=1, source="orders")
+
+    followers = {("shop", key("a")), ("mail", key("a"))}
+    assert decide_trim("orders", followers, {("shop", key("a")): 9}) == 0
+    stored = {("shop", key("a")): 9, ("mail", key("a")): 5}
+    assert decide_trim("orders", followers, stored) == 5
+    assert decide_trim("orders", followers, {**stored, ("old", key("gone")): 2}) == 2
+    assert decide_trim("other", followers, stored) is None
