@@ -117,6 +117,13 @@ def _prose(text: str) -> str:
     return _CODE.sub(r"<code>\1</code>", escape(text))
 
 
+def _brief(schema: dict[str, Any]) -> dict[str, Any]:
+    """A schema less its pattern, where a description says the same for people."""
+    if "description" in schema:
+        return {name: value for name, value in schema.items() if name != "pattern"}
+    return schema
+
+
 def _limits(schema: dict[str, Any]) -> str:
     found = []
     if "minimum" in schema or "maximum" in schema:
@@ -200,12 +207,12 @@ def _rows(title: str, rows: list[tuple[str, str, dict[str, Any], bool, str]]) ->
     for name, place, schema, required, description in rows:
         must = " <span class='must'>required</span>" if required else ""
         default = schema.get("default")
-        if default not in (None, []):
-            shown = escape(msgspec.json.encode(default).decode())
+        if default not in (None, [], ""):
+            shown = msgspec.json.encode(default).decode()
             description = f"{description} Default {shown}.".strip()
         yield (
             f"<tr><td><code>{escape(name)}</code>{must}</td><td>{place}</td>"
-            f"<td>{type_text(schema)}</td><td>{_prose(description)}</td></tr>"
+            f"<td>{type_text(_brief(schema))}</td><td>{_prose(description)}</td></tr>"
         )
     yield "</table></div>"
 
