@@ -77,7 +77,10 @@ class CompiledOperation:
             return self._check(await self._method(*_astuple(arguments)))
         except BaseException as error:
             outcome = self._classify(error)
-            raise self._seen(error) from error.__cause__
+            seen = self._seen(error)
+            if seen is error:
+                raise
+            raise seen from error
         finally:
             CURRENT.reset(token)
             self.module.resources.stops.handle.observe(
@@ -122,7 +125,10 @@ class CompiledOperation:
             )
         except BaseException as error:
             outcome = self._classify(error)
-            raise self._seen(error) from error.__cause__
+            seen = self._seen(error)
+            if seen is error:
+                raise
+            raise seen from error
         finally:
             resources.stops.handle.observe(self.target, outcome, time.perf_counter() - started)
         if result.replay is not None and key is not None:
@@ -145,15 +151,10 @@ class CompiledOperation:
     def _seen(self, error: BaseException) -> BaseException:
         """The error as the caller may see it: refusals and known errors as they are."""
         if isinstance(error, Refusal):
-            if type(error) in self._declared:
-                return error
-            made: BaseException = undeclared(self.spec, error)
-        elif isinstance(error, TenfoldError) or not isinstance(error, Exception):
+            return error if type(error) in self._declared else undeclared(self.spec, error)
+        if isinstance(error, TenfoldError) or not isinstance(error, Exception):
             return error
-        else:
-            made = as_fault(self.target, error)
-        made.__cause__ = error
-        return made
+        return as_fault(self.target, error)
 
 
 def compile_operations(module: ModuleRuntime) -> dict[str, CompiledOperation]:

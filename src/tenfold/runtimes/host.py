@@ -83,6 +83,7 @@ class Host:
         self._calls: Calls | None = None
         self._relays: dict[str, Relay] = {}
         self._workers: dict[str, Worker] = {}
+        self._deliveries: dict[str, Delivery] = {}
         self._schedules: dict[str, Schedules] = {}
         self._signals = {name: Signal() for name in self._shapes}
         self._followers: dict[str, list[str]] = {name: [] for name in self._shapes}
@@ -160,6 +161,10 @@ class Host:
         """The worker of one module's queue."""
         return self._workers[module]
 
+    def delivery(self, module: str) -> Delivery:
+        """What runs the claimed entries of one module's queue."""
+        return self._deliveries[module]
+
     def proxy(
         self, contract: Callable[..., _C], *, principal: Principal = OPERATOR, tenant: str = "main"
     ) -> _C:
@@ -215,6 +220,12 @@ class Host:
         self._rebuilds[module, name] = asyncio.create_task(work(), name=f"rebuild {module}.{name}")
         return await begun
 
+    async def rebuilt(self, module: str, name: str) -> None:
+        """Return when the rebuild of a projection has ended, if one runs."""
+        running = self._rebuilds.get((module, name))
+        if running is not None:
+            await asyncio.wait([running])
+
     @property
     def _running(self) -> Calls:
         if self._calls is None:
@@ -257,7 +268,7 @@ class Host:
         around = self._around
         shape = self._shapes[name]
         limits = self.product.topology.queue
-        delivery = Delivery(runtime, owners)
+        self._deliveries[name] = delivery = Delivery(runtime, owners)
         worker = Worker(
             WorkerParts(
                 module=name,
