@@ -65,7 +65,7 @@ class Shop:
             ),
             [],
         )
-        self.projections = Projections(
+        self.projections: Projections = Projections(
             ProjectionParts(
                 module="shop",
                 generations=self.generations,
