@@ -36,7 +36,8 @@ class RefusedFile:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._draft = path.with_name(f".{path.name}.{os.getpid()}.draft")
+        # Always the same name, so that a run that was killed leaves one draft and not many.
+        self._draft = path.with_name(f".{path.name}.draft")
         # A lone surrogate cannot occur, but a file must never fail to be written for its text.
         self._file = self._draft.open("w", encoding="utf-8", errors="replace", newline="")
         self._writer = csv.writer(self._file)
