@@ -25,9 +25,7 @@ def pending_of(product: Product) -> list[tuple[str, str]]:
     ]
 
 
-def migrate_product(
-    product: Product, on_step: Callable[[str, str], None]
-) -> list[tuple[str, str]]:
+def migrate_product(product: Product, on_step: Callable[[str, str], None]) -> list[tuple[str, str]]:
     """Bring every module's file to its newest revision. The data must be locked by the caller.
 
     Args:
