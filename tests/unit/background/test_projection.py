@@ -143,6 +143,11 @@ async def test_a_rebuild_reads_the_whole_log_and_takes_over(shop: Shop) -> None:
         assert await shop.projections.rebuild("view", told.append) == 2
     assert await shop.seen() == ALL
     assert (told[-1].read, told[-1].of) == (40, 40)
+    # Nothing delivers to the dropped generation any more, or it would come back.
+    assert {(feed.generation, feed.paced) for feed in shop.relay.feeds} == {(2, False)}
+    await shop.source.publish([event("zz", shop.source)])
+    await shop.settle()
+    assert {key.generation for key in await shop.bench.queue.positions()} == {2}
     await shop.stop()
 
 
