@@ -47,7 +47,7 @@ class SqliteStatements:
     ) -> str | None:
         with pytest.raises(sqlite3.IntegrityError) as caught:
             await self.run(statement, tenant, **parameters)
-        return constraint_of(caught.value, TABLES)
+        return constraint_of(caught.value, TABLES.tables)
 
 
 class TestSqliteStatements(StatementCases):

@@ -26,11 +26,15 @@ _log = logging.getLogger("tenfold.retention")
 
 
 class Retained(Struct):
-    """One module's records. `retain_days` is of its outbox; None keeps it for ever."""
+    """One module's records.
+
+    `retain_days` is of its outbox; None keeps it for ever. `relay` is None for a
+    module that subscribes to nothing.
+    """
 
     outbox: Outbox
     queue: Queue
-    relay: Relay
+    relay: Relay | None
     retain_days: int | None = None
 
 
@@ -83,8 +87,9 @@ class Retention:
         stored: dict[tuple[str, SubscriptionKey], int] = {}
         followers: set[tuple[str, SubscriptionKey]] = set()
         for name, module in self._parts.modules.items():
-            await module.relay.store_positions()
-            followers.update((name, feed.key) for feed in module.relay.feeds)
+            if module.relay is not None:
+                await module.relay.store_positions()
+                followers.update((name, feed.key) for feed in module.relay.feeds)
             places = await module.queue.positions()
             stored.update(((name, key), place) for key, place in places.items())
         forgotten: dict[str, int] = {}

@@ -32,6 +32,7 @@ from tenfold.path.projection import (
 from tenfold.path.proxies import Proxy
 from tenfold.path.queue import Worker, WorkerLimits, WorkerParts
 from tenfold.path.relay import Feed, Relay, RelayParts
+from tenfold.path.retention import Retained, Retention, RetentionParts
 from tenfold.path.schedule import ScheduleParts, Schedules
 from tenfold.path.signals import Signal
 from tenfold.path.stops import Stops
@@ -89,6 +90,7 @@ class Host:
         self._followers: dict[str, list[str]] = {name: [] for name in self._shapes}
         self._projections: dict[str, Projections] = {}
         self._unfinished: dict[str, list[str]] = {}
+        self._retention: Retention | None = None
         self._rebuilds: dict[tuple[str, str], asyncio.Task[None]] = {}
 
     async def start(self) -> None:
@@ -121,6 +123,8 @@ class Host:
         for task in self._rebuilds.values():
             task.cancel()
         await asyncio.gather(*self._rebuilds.values(), return_exceptions=True)
+        if self._retention is not None:
+            await self._retention.stop()
         await asyncio.gather(*(schedules.stop() for schedules in self._schedules.values()))
         await asyncio.gather(*(relay.stop() for relay in self._relays.values()))
         await asyncio.gather(*(worker.drain(drain_s) for worker in self._workers.values()))
@@ -353,7 +357,23 @@ class Host:
         for relay in self._relays.values():
             relay.start()
         for schedules in self._schedules.values():
+            await schedules.ensure()
             schedules.start()
+        self._retention = Retention(
+            RetentionParts(
+                modules={
+                    name: Retained(
+                        outbox=runtime.outbox,
+                        queue=runtime.queue,
+                        relay=self._relays.get(name),
+                        retain_days=self._shapes[name].retain_days,
+                    )
+                    for name, runtime in self.modules.items()
+                },
+                clock=self._around.clock,
+            )
+        )
+        self._retention.start()
         for module, names in self._unfinished.items():
             for name in {*names, *self._opened[module].outdated}:
                 await self.rebuild(module, name)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from sqlalchemy import Table
 
@@ -83,7 +84,7 @@ def open_module(
         planner,
         around.readers,
         around.clock,
-        metadata=shape.metadata,
+        tables={table.name: table for table in (*own, *projections)},
         on_commit=on_commit,
     )
     generations = SqliteGenerations(store, projected)
@@ -119,9 +120,20 @@ def _migrate(shape: ModuleShape, file: Path, own: list[Table], around: Surroundi
 
 def _create(connection: sqlite3.Connection, tables: list[Table]) -> None:
     from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
-    from sqlalchemy.schema import CreateTable
+    from sqlalchemy.schema import CreateIndex, CreateTable
+
+    from tenfold.tables.search import create_search_sql, search_indexes
 
     dialect = SQLiteDialect_pysqlite()
+    present = {row[0] for row in connection.execute("SELECT name FROM sqlite_master")}
     for table in tables:
-        statement = CreateTable(table, if_not_exists=True)
-        connection.execute(str(statement.compile(dialect=dialect)))
+        if table.name in present:
+            continue
+        made: list[Any] = [CreateTable(table), *(CreateIndex(index) for index in table.indexes)]
+        for statement in made:
+            connection.execute(str(statement.compile(dialect=dialect)))
+        for search in search_indexes(table):
+            for text in create_search_sql(
+                search.name, table.name, search.key, search.columns, "sqlite"
+            ):
+                connection.execute(text)

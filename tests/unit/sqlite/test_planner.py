@@ -168,7 +168,7 @@ def test_the_constraint_of_a_generation_has_its_declared_name() -> None:
         ("UNIQUE constraint failed: other.a", None),
         ("FOREIGN KEY constraint failed", None),
     ):
-        assert constraint_of(sqlite3.IntegrityError(text), collection) == name
+        assert constraint_of(sqlite3.IntegrityError(text), collection.tables) == name
 
 
 def test_a_key_that_is_left_to_the_database_comes_back_only_when_asked_for() -> None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 import sqlite3
+from collections.abc import Mapping
 from typing import Final
 
-from sqlalchemy import Index, MetaData, Table, UniqueConstraint
+from sqlalchemy import Index, Table, UniqueConstraint
 
 __all__ = ["constraint_of"]
 
@@ -14,11 +15,11 @@ _FAILED: Final = re.compile(r"(UNIQUE|CHECK|NOT NULL) constraint failed: (.+)", 
 _GENERATION: Final = re.compile(r"__\d+$")
 
 
-def constraint_of(error: sqlite3.IntegrityError, metadata: MetaData) -> str | None:
+def constraint_of(error: sqlite3.IntegrityError, tables: Mapping[str, Table]) -> str | None:
     """The name of the declared constraint that an error of SQLite's is about.
 
     A column that may not be null is named `table.column`. None for a foreign
-    key, which SQLite does not name, and for what the metadata does not know.
+    key, which SQLite does not name, and for what `tables`, by name, does not have.
     """
     found = _FAILED.match(str(error))
     if found is None:
@@ -31,7 +32,7 @@ def constraint_of(error: sqlite3.IntegrityError, metadata: MetaData) -> str | No
     if what.startswith("index "):
         return _GENERATION.sub("", what[len("index ") :].strip("'\""))
     places = [place.strip().rpartition(".") for place in what.split(",")]
-    table = metadata.tables.get(_GENERATION.sub("", places[0][0]))
+    table = tables.get(_GENERATION.sub("", places[0][0]))
     if table is None:
         return None
     return _unique_over(table, {column for _, _, column in places})

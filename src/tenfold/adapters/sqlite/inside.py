@@ -14,7 +14,7 @@ from tenfold.contracts.refusals import Refusal
 from tenfold.ports.unit import Unit
 
 if TYPE_CHECKING:
-    from sqlalchemy import MetaData
+    from sqlalchemy import Table
 
 __all__ = ["OpenUnit"]
 
@@ -22,20 +22,20 @@ __all__ = ["OpenUnit"]
 class OpenUnit:
     """One open unit of work on the writer's thread. Nothing here ever suspends."""
 
-    __slots__ = ("_connection", "_generations", "_metadata", "_module", "_planner", "_unit")
+    __slots__ = ("_connection", "_generations", "_module", "_planner", "_tables", "_unit")
 
     def __init__(
         self,
         connection: sqlite3.Connection,
         planner: Planner,
-        metadata: MetaData | None,
+        tables: Mapping[str, Table],
         module: str,
         unit: Unit,
         generations: Mapping[str, int],
     ) -> None:
         self._connection = connection
         self._planner = planner
-        self._metadata = metadata
+        self._tables = tables
         self._module = module
         self._unit = unit
         self._generations = generations
@@ -106,7 +106,7 @@ class OpenUnit:
         try:
             return run()
         except sqlite3.IntegrityError as error:
-            name = constraint_of(error, self._metadata) if self._metadata is not None else None
+            name = constraint_of(error, self._tables)
             refusal = refuse.get(name) if name is not None else None
             if refusal is None:
                 raise

@@ -22,7 +22,7 @@ from tenfold.ports.clock import Clock
 from tenfold.ports.unit import GuardLoop, Unit, UnitLostError, UnitResult, foreign_await
 
 if TYPE_CHECKING:
-    from sqlalchemy import MetaData
+    from sqlalchemy import Table
 
 __all__ = ["SqliteStore"]
 
@@ -45,13 +45,13 @@ class SqliteStore:
         readers: ReaderPool,
         clock: Clock,
         *,
-        metadata: MetaData | None = None,
+        tables: Mapping[str, Table],
         on_commit: Callable[[CommitNews], None] = lambda _: None,
     ) -> None:
         self.file = file
         self.module = module
         self.planner = planner
-        self.metadata = metadata
+        self._tables = tables
         self.generations: Mapping[str, int] = {}
         """Which generation of each projection answers; replaced as a whole at a swap."""
         self._readers = readers
@@ -148,7 +148,7 @@ class SqliteStore:
         generations = self.generations
         if unit.projection is not None:
             generations = {**generations, unit.projection[0]: unit.projection[1]}
-        opened = OpenUnit(connection, self.planner, self.metadata, self.module, unit, generations)
+        opened = OpenUnit(connection, self.planner, self._tables, self.module, unit, generations)
         value = task.value
         if task.handler is not None:
             value = self._step(task.handler, task.context, unit, opened)
