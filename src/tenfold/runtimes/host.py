@@ -282,6 +282,9 @@ class Host:
                 clock=around.clock,
                 ids=around.ids,
                 stop=around.stops.queue,
+                obsolete=lambda entry: (
+                    name in self._projections and self._projections[name].obsolete(entry)
+                ),
                 limits=WorkerLimits(batch=limits.batch, concurrency=limits.concurrency),
             )
         )
@@ -374,9 +377,17 @@ class Host:
             )
         )
         self._retention.start()
+        self._listen_to_jumps()
         for module, names in self._unfinished.items():
             for name in {*names, *self._opened[module].outdated}:
                 await self.rebuild(module, name)
+
+    def _listen_to_jumps(self) -> None:
+        """A clock that tests hold tells when it was moved: whoever sleeps until a moment looks."""
+        on_jump: list[Callable[[], None]] | None = getattr(self._around.clock, "on_jump", None)
+        if on_jump is not None:
+            sleepers = (self._workers, self._relays, self._schedules)
+            on_jump.extend(part.wake for group in sleepers for part in group.values())
 
     def _news_of(self, name: str) -> Callable[[CommitNews], None]:
         def tell(news: CommitNews) -> None:
