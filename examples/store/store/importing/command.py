@@ -85,7 +85,7 @@ def _read(order: Order) -> tuple[Intake, Path]:
         stream = open_bytes(order.file)
     except OSError as error:
         raise NotSuchAFileError(f"It cannot be opened: {error.strerror}.") from error
-    with stream, RefusedFile(path) as refused:
+    with stream, _refused_file(path) as refused:
 
         def begin(header: list[str]) -> Refuse:
             refused.begin(header)
@@ -93,6 +93,16 @@ def _read(order: Order) -> tuple[Intake, Path]:
 
         intake = take_in(read_records(stream), begin)
     return intake, path
+
+
+def _refused_file(path: Path) -> RefusedFile:
+    try:
+        return RefusedFile(path)
+    except OSError as error:
+        raise NotSuchAFileError(
+            f"Its refused lines cannot be written to {path}: {error.strerror}. Name another "
+            "place with --refused."
+        ) from error
 
 
 async def _carry(product: Product, intake: Intake, progress: Progress, screen: Screen) -> Settled:

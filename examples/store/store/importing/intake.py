@@ -133,7 +133,7 @@ class _Sorting:
 
     def result(self) -> Intake:
         """What was read, with products only for lines that were taken in the end."""
-        invoices = []
+        invoices: list[Invoice] = []
         for number, lines in self._invoices.items():
             invoice = Invoice(
                 number=number,

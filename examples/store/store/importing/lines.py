@@ -46,7 +46,7 @@ _MOMENT = re.compile(r"(\d{1,2})/(\d{1,2})/(\d{4}) (\d{1,2}):(\d{2})", re.ASCII)
 
 
 class NotSuchAFileError(Exception):
-    """The file is not one that can be imported; the message says what is wrong with it."""
+    """The file cannot be imported, and nothing was; the message says why."""
 
 
 class Reason(str, Enum):

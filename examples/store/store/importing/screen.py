@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -47,7 +47,7 @@ class Screen:
         self._began = time.monotonic()
 
     @contextmanager
-    def live(self) -> Iterator[None]:
+    def live(self) -> Generator[None, None, None]:
         """Show bars inside of this; nothing where nobody looks."""
         if not self._err.is_terminal:
             yield

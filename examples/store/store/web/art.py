@@ -106,7 +106,7 @@ def _dots(number: int) -> str:
 
 def _tiles(number: int, *colours: str) -> str:
     """A small quilt of quarter circles, for what no word describes."""
-    parts = []
+    parts: list[str] = []
     for index in range(9):
         turn, colour = (number >> index * 2) % 4, colours[(number >> index) % len(colours)]
         x, y = index % 3 * 32, index // 3 * 32

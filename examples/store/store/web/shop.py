@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 from urllib.parse import parse_qsl, urlencode
 
 import msgspec
@@ -182,6 +182,7 @@ def _templates() -> Environment:
         lstrip_blocks=True,
         auto_reload=False,
     )
-    filters: Mapping[str, Any] = {"money": money, "moment": moment, "pieces": pieces}
-    environment.filters.update(filters)
+    # Jinja leaves the type of its filters open.
+    filters = cast("dict[str, Callable[..., str]]", environment.filters)  # pyright: ignore[reportUnknownMemberType]
+    filters.update(money=money, moment=moment, pieces=pieces)
     return environment
