@@ -6,6 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from tenfold.contracts.contract import Contract as Contract
+    from tenfold.contracts.cursors import Cursor as Cursor
+    from tenfold.contracts.cursors import Limit as Limit
+    from tenfold.contracts.cursors import decode_cursor as decode_cursor
+    from tenfold.contracts.cursors import encode_cursor as encode_cursor
     from tenfold.contracts.envelope import Principal as Principal
     from tenfold.contracts.errors import Outcome as Outcome
     from tenfold.contracts.errors import TenfoldError as TenfoldError
@@ -34,9 +38,11 @@ if TYPE_CHECKING:
 _HOMES = {
     "Contract": "tenfold.contracts.contract",
     "Currency": "tenfold.contracts.scalars",
+    "Cursor": "tenfold.contracts.cursors",
     "Database": "tenfold.ports.database",
     "Event": "tenfold.contracts.structs",
     "Instant": "tenfold.contracts.scalars",
+    "Limit": "tenfold.contracts.cursors",
     "Money": "tenfold.contracts.scalars",
     "Outcome": "tenfold.contracts.errors",
     "Page": "tenfold.contracts.scalars",
@@ -47,9 +53,11 @@ _HOMES = {
     "TenfoldError": "tenfold.contracts.errors",
     "call_key": "tenfold.path.unit_of_work",
     "command": "tenfold.contracts.operations",
+    "decode_cursor": "tenfold.contracts.cursors",
+    "encode_cursor": "tenfold.contracts.cursors",
     "job": "tenfold.path.declare",
-    "new_id": "tenfold.path.unit_of_work",
     "keyed": "tenfold.path.proxies",
+    "new_id": "tenfold.path.unit_of_work",
     "now": "tenfold.path.unit_of_work",
     "principal": "tenfold.path.unit_of_work",
     "publish": "tenfold.path.unit_of_work",
@@ -58,7 +66,37 @@ _HOMES = {
     "stale_ok": "tenfold.path.proxies",
     "subscribe": "tenfold.path.declare",
 }
-__all__ = list(_HOMES)
+__all__ = [
+    "Contract",
+    "Currency",
+    "Cursor",
+    "Database",
+    "Event",
+    "Instant",
+    "Limit",
+    "Money",
+    "Outcome",
+    "Page",
+    "Principal",
+    "Projection",
+    "Refusal",
+    "Struct",
+    "TenfoldError",
+    "call_key",
+    "command",
+    "decode_cursor",
+    "encode_cursor",
+    "job",
+    "keyed",
+    "new_id",
+    "now",
+    "principal",
+    "publish",
+    "query",
+    "schedule",
+    "stale_ok",
+    "subscribe",
+]
 __version__ = "0.1.0"
 
 

@@ -49,7 +49,7 @@ class Refusal(Exception, metaclass=_RefusalMeta):
                 + (f"; missing: {missing}" if missing else "")
                 + (f"; unknown: {unknown}" if unknown else "")
             )
-        self.__dict__.update(values)
+        vars(self).update(values)
         super().__init__(type(self).sentence())
 
     @classmethod

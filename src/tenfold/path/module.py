@@ -160,7 +160,7 @@ class ModuleRuntime:
     def enqueue(
         self,
         message: Message,
-        job: Job[Any],
+        job: Job[...],
         options: EnqueueOptions,
         args: tuple[Any, ...],
         kwargs: dict[str, Any],

@@ -28,7 +28,7 @@ def publish(event: Event) -> None:
     message.host.publish(message, event)
 
 
-def enqueue(job: Job[Any], options: EnqueueOptions, args: Any, kwargs: Any) -> str:
+def enqueue(job: Job[...], options: EnqueueOptions, args: Any, kwargs: Any) -> str:
     """Enqueue a job with the commit of the present unit of work. See `BoundJob.enqueue`."""
     message = current_message()
     made: str = message.host.enqueue(message, job, options, args, kwargs)

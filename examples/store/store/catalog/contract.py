@@ -8,8 +8,19 @@ from uuid import UUID
 
 import msgspec
 
-from tenfold import Contract, Event, Instant, Money, Page, Refusal, Struct, command, query
-from tenfold.contracts.cursors import Cursor, Limit
+from tenfold import (
+    Contract,
+    Cursor,
+    Event,
+    Instant,
+    Limit,
+    Money,
+    Page,
+    Refusal,
+    Struct,
+    command,
+    query,
+)
 
 __all__ = [
     "MAX_BULK",

@@ -14,8 +14,7 @@ from store.catalog.contract import (
     ProductNotFound,
     SkuTaken,
 )
-from tenfold import Database, Money, Page, new_id, now, publish
-from tenfold.contracts.cursors import decode_cursor, encode_cursor
+from tenfold import Database, Money, Page, decode_cursor, encode_cursor, new_id, now, publish
 
 __all__ = ["CatalogModule"]
 

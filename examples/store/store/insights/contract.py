@@ -6,8 +6,7 @@ import datetime as dt
 from typing import Protocol
 from uuid import UUID
 
-from tenfold import Contract, Money, Page, Struct, query
-from tenfold.contracts.cursors import Cursor, Limit
+from tenfold import Contract, Cursor, Limit, Money, Page, Struct, query
 
 __all__ = ["BestSeller", "DailySales", "Insights"]
 

@@ -8,8 +8,7 @@ from uuid import UUID
 
 from store.insights.contract import BestSeller, DailySales, Insights
 from store.insights.projections import BestSellers, SalesByDay
-from tenfold import Database, Page
-from tenfold.contracts.cursors import decode_cursor, encode_cursor
+from tenfold import Database, Page, decode_cursor, encode_cursor
 
 __all__ = ["InsightsModule"]
 

@@ -6,8 +6,7 @@ from typing import Protocol
 from uuid import UUID
 
 from store.orders.contract import CustomerId
-from tenfold import Contract, Instant, Page, Struct, query
-from tenfold.contracts.cursors import Cursor, Limit
+from tenfold import Contract, Cursor, Instant, Limit, Page, Struct, query
 
 __all__ = ["Mail", "Notifications"]
 

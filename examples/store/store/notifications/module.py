@@ -10,8 +10,7 @@ from store.notifications.contract import Mail, Notifications
 from store.notifications.post import NotificationsSettings
 from store.notifications.rules import Draft
 from store.orders.contract import OrderConfirmed
-from tenfold import Database, Page, job, new_id, now, subscribe
-from tenfold.contracts.cursors import decode_cursor, encode_cursor
+from tenfold import Database, Page, decode_cursor, encode_cursor, job, new_id, now, subscribe
 
 __all__ = ["NotificationsModule"]
 

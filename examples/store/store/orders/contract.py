@@ -9,8 +9,19 @@ from uuid import UUID
 import msgspec
 
 from store.inventory.contract import Quantity
-from tenfold import Contract, Event, Instant, Money, Page, Refusal, Struct, command, query
-from tenfold.contracts.cursors import Cursor, Limit
+from tenfold import (
+    Contract,
+    Cursor,
+    Event,
+    Instant,
+    Limit,
+    Money,
+    Page,
+    Refusal,
+    Struct,
+    command,
+    query,
+)
 
 __all__ = [
     "MAX_INVOICE_LINES",

@@ -26,8 +26,17 @@ from store.orders.contract import (
 from store.orders.projections import OrderHistory
 from store.orders.rules import OrderRecord, Placement
 from store.payments.contract import PaymentCaptured, PaymentDeclined
-from tenfold import Database, Money, Page, new_id, now, publish, subscribe
-from tenfold.contracts.cursors import decode_cursor, encode_cursor
+from tenfold import (
+    Database,
+    Money,
+    Page,
+    decode_cursor,
+    encode_cursor,
+    new_id,
+    now,
+    publish,
+    subscribe,
+)
 
 __all__ = ["OrdersModule"]
 
