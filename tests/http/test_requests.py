@@ -243,11 +243,19 @@ async def test_headers_reach_the_path() -> None:
     assert not call.internal
 
 
-@pytest.mark.parametrize("key", ["short", "k" * 256, "with space", "tab\tbed-key", "ümlaut-key"])
+@pytest.mark.parametrize("key", ["", "k" * 256, "with space", "tab\tbed-key", "ümlaut-key"])
 async def test_a_malformed_idempotency_key_is_400(key: str) -> None:
     response = await Caller().send("POST", "/v1/orders", LINES, {"idempotency-key": key})
     body = problem(response, 400, "http.unreadable")
     assert body["errors"][0]["field"] == "Idempotency-Key"
+
+
+@pytest.mark.parametrize("key", ["k", "k1", "!", "~" * 255, "0b7e4f3a-8f0e-4a64-9d0c-6a4d4a2a9f11"])
+async def test_an_idempotency_key_may_be_short(key: str) -> None:
+    caller = Caller()
+    response = await caller.send("POST", "/v1/orders", LINES, {"idempotency-key": key})
+    assert response.status == 200
+    assert caller.entry.calls[0].idempotency_key == key
 
 
 async def test_two_idempotency_keys_are_400() -> None:

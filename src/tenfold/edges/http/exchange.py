@@ -23,7 +23,7 @@ from tenfold.ports.clock import Ids
 
 __all__ = ["Answer", "ClientGoneError", "Exchange", "idempotency_key", "wait_of"]
 
-_KEY = re.compile(rb"[\x21-\x7e]{8,255}")
+_KEY = re.compile(rb"[\x21-\x7e]{1,255}")
 _WAIT = re.compile(rb"(?:^|,)\s*wait\s*=\s*\"?(\d{1,9})\"?\s*(?=[,;]|$)", re.IGNORECASE)
 _LISTS = frozenset((b"accept", b"prefer", b"if-none-match", b"cookie", b"cache-control"))
 _SINGLE = frozenset(
@@ -182,14 +182,14 @@ class Exchange:
 def idempotency_key(headers: dict[bytes, bytes]) -> str | None:
     """The Idempotency-Key header, where there is one.
 
-    Raises: UnreadableRequestError for a key that is not 8 to 255 printable characters.
+    Raises: UnreadableRequestError for a key that is not 1 to 255 visible ASCII characters.
     """
     key = headers.get(b"idempotency-key")
     if key is None:
         return None
     if _KEY.fullmatch(key) is None:
         raise UnreadableRequestError(
-            "The Idempotency-Key must have 8 to 255 printable ASCII characters without spaces. "
+            "The Idempotency-Key must have 1 to 255 visible ASCII characters, without spaces. "
             "A UUID is a good key.",
             field="Idempotency-Key",
         )

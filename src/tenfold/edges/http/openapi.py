@@ -195,7 +195,7 @@ def _request_headers(spec: OperationSpec, product: HttpProduct) -> Iterator[dict
             "Idempotency-Key",
             "A new key for each new piece of work. Sent again with the same request, it gives "
             "the first reply.",
-            {"type": "string", "pattern": "^[!-~]{8,255}$"},
+            {"type": "string", "pattern": "^[!-~]{1,255}$"},
             required=spec.declaration.key == "required",
         )
         if spec.declaration.settled_by:
