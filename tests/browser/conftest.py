@@ -105,9 +105,13 @@ def _wait_ready(shop: Shop, process: subprocess.Popen[bytes], log: Path) -> None
     pytest.fail(f"The store did not start:\n{log.read_text(errors='replace')[-4000:]}")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    """Chromium, as found on the PATH."""
+    """Chromium, as found on the PATH.
+
+    Closed with its module: Playwright keeps an event loop running in the test's thread, beside
+    which the asynchronous tests of other modules could not run.
+    """
     found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
     if found is None:
         if os.environ.get("CI"):
