@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from random import SystemRandom
 from typing import Any
 
 import pytest
@@ -14,6 +15,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default="small",
         help="how much the fault tests and other long ones do: small fits `make test`",
     )
+    parser.addoption(
+        "--seed",
+        type=int,
+        default=None,
+        help="what chance begins with, to run a failure again; a new one each time if not given",
+    )
 
 
 @pytest.fixture(scope="session")
@@ -21,6 +28,13 @@ def size(pytestconfig: pytest.Config) -> str:
     """`small` or `full`, as said on the command line."""
     value: str = pytestconfig.getoption("--size")
     return value
+
+
+@pytest.fixture(scope="session")
+def seed(pytestconfig: pytest.Config) -> int:
+    """What a test's random choices begin with; printed by whoever uses it."""
+    given: int | None = pytestconfig.getoption("--seed")
+    return SystemRandom().randrange(2**32) if given is None else given
 
 
 @pytest.fixture(scope="session")
