@@ -36,6 +36,12 @@ from tenfold.path.retention import Retained, Retention, RetentionParts
 from tenfold.path.schedule import ScheduleParts, Schedules
 from tenfold.path.signals import Signal
 from tenfold.path.stops import Stops
+from tenfold.path.witness import (
+    Witness,
+    WitnessedDelivery,
+    witness_resources,
+    witnessed_operations,
+)
 from tenfold.ports.clock import Clock, Ids, RandomIds, SystemClock
 from tenfold.runtimes.opening import OpenedModule, Surroundings, open_module
 from tenfold.runtimes.reflection import read_module
@@ -65,6 +71,7 @@ class Host:
         clock: Clock | None = None,
         ids: Ids | None = None,
         create_tables: bool = False,
+        witness: Witness | None = None,
     ) -> None:
         """Read the product; nothing is opened until `start`.
 
@@ -72,8 +79,10 @@ class Host:
             data_dir: where the modules' files are; made where it does not exist.
             create_tables: make the tables of modules that have no migrations,
                 for tests.
+            witness: is told what passes the stops; without one nothing is wrapped.
         """
         self.product = product
+        self._witness = witness
         self._around = Surroundings(
             data_dir, clock or SystemClock(), ids or RandomIds(), create_tables=create_tables
         )
@@ -243,13 +252,20 @@ class Host:
         owners: dict[str, dict[str, Any]] = {}
         for name, shape in self._shapes.items():
             opened = self._opened[name]
+            if self._witness is not None:
+                witness_resources(name, opened.resources, self._witness)
             settings = self.product.settings.get(name, {})
             instance, owners[name] = make_instance(shape, opened, settings)
             runtime = ModuleRuntime(
                 name, shape.contract, shape.handlers, opened.resources, instance
             )
             self.modules[name] = runtime
-            for short, operation in compile_operations(runtime).items():
+            compiled = (
+                compile_operations(runtime)
+                if self._witness is None
+                else witnessed_operations(runtime, self._witness)
+            )
+            for short, operation in compiled.items():
                 operations[f"{name}.{short}"] = operation
         epochs = {name: await runtime.outbox.epoch() for name, runtime in self.modules.items()}
         self._calls = Calls(
@@ -272,7 +288,11 @@ class Host:
         around = self._around
         shape = self._shapes[name]
         limits = self.product.topology.queue
-        self._deliveries[name] = delivery = Delivery(runtime, owners)
+        self._deliveries[name] = delivery = (
+            Delivery(runtime, owners)
+            if self._witness is None
+            else WitnessedDelivery(runtime, owners, self._witness)
+        )
         worker = Worker(
             WorkerParts(
                 module=name,
