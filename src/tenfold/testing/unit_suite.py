@@ -28,7 +28,7 @@ from tenfold.contracts.errors import (
     TenfoldError,
     UndeclaredRefusalError,
 )
-from tenfold.path.entry import Incoming
+from tenfold.path.entry import Incoming, Reply
 from tenfold.ports.records import Claim, Cycle
 from tenfold.runtimes.host import Host
 from tenfold.testing.clock import HeldClock
@@ -42,6 +42,7 @@ __all__ = [
     "GatherCases",
     "IsolationCases",
     "KeyedCases",
+    "PositionCases",
     "ProbeBench",
     "TenantCases",
 ]
@@ -317,6 +318,50 @@ class KeyedCases:
         await ledger.deposit("a", 5)
         bench.clock.jump(timedelta(hours=25).total_seconds())
         assert await ledger.deposit("a", 5) == 10
+
+
+@pytest.mark.anyio
+class PositionCases:
+    """Rule 16: who sends the position of a reply reads its own writes."""
+
+    async def test_a_projection_is_waited_for(self, bench: ProbeBench) -> None:
+        for amount in range(1, 21):
+            reply = await self._deposit(bench, amount)
+            seen = await self._total(bench, reply.position)
+            assert seen.value == sum(range(1, amount + 1))
+            assert not seen.behind
+
+    async def test_a_projection_that_cannot_keep_up_says_so(self, bench: ProbeBench) -> None:
+        await bench.pause("audit")
+        reply = await self._deposit(bench, 5)
+        seen = await self._total(bench, reply.position)
+        assert seen.value == 0
+        assert seen.behind
+
+    @pytest.mark.parametrize("token", ["", "nonsense", "ledger.other-epoch.99", "ledger.x.-1,a.b"])
+    async def test_a_token_of_another_log_asks_for_nothing(
+        self, bench: ProbeBench, token: str
+    ) -> None:
+        assert not (await self._total(bench, token)).behind
+
+    async def _deposit(self, bench: ProbeBench, amount: int) -> Reply:
+        spec = bench.host.operations["ledger.deposit"]
+        arguments = spec.arguments(account="a", amount=amount, then="")
+        return await bench.host.entry.call(
+            Incoming(operation=spec, arguments=arguments, principal=AUDITOR)
+        )
+
+    async def _total(self, bench: ProbeBench, position: str | None) -> Reply:
+        spec = bench.host.operations["audit.total"]
+        return await bench.host.entry.call(
+            Incoming(
+                operation=spec,
+                arguments=spec.arguments(account="a"),
+                principal=AUDITOR,
+                internal=True,
+                position=position,
+            )
+        )
 
 
 @pytest.mark.anyio
