@@ -74,12 +74,13 @@ def moment(us: int) -> datetime:
     return _EPOCH + timedelta(microseconds=us)
 
 
-def insert_events(connection: sqlite3.Connection, events: Iterable[EventRecord]) -> None:
-    """Append events to the outbox, in their order."""
-    connection.executemany(
-        INSERT_EVENT,
-        [(e.message_id, e.name, e.tenant, e.order_key, microseconds(e.at), e.body) for e in events],
-    )
+def insert_events(connection: sqlite3.Connection, events: Iterable[EventRecord]) -> int:
+    """Append events to the outbox, in their order; returns the position of the last."""
+    position: int | None = None
+    for e in events:
+        row = (e.message_id, e.name, e.tenant, e.order_key, microseconds(e.at), e.body)
+        position = connection.execute(INSERT_EVENT, row).lastrowid
+    return position or 0
 
 
 def insert_entries(

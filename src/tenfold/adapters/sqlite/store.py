@@ -17,7 +17,11 @@ from tenfold.adapters.sqlite.planner import Planner
 from tenfold.adapters.sqlite.readers import ReaderPool
 from tenfold.adapters.sqlite.schema import create_platform_tables
 from tenfold.adapters.sqlite.writer import CommitNews, Task, UnitTask, Writer
-from tenfold.contracts.errors import AwaitInsideUnitOfWorkError, LeaseLostError
+from tenfold.contracts.errors import (
+    AwaitInsideUnitOfWorkError,
+    LeaseLostError,
+    StoreUnavailableError,
+)
 from tenfold.ports.clock import Clock
 from tenfold.ports.unit import GuardLoop, Unit, UnitLostError, UnitResult, foreign_await
 
@@ -117,9 +121,8 @@ class SqliteStore:
         except asyncio.CancelledError:
             unit.cancelled = True
             raise
-        except UnitLostError:
-            if handler is not None:
-                handler.close()
+        except (UnitLostError, StoreUnavailableError):
+            _close(handler)
             raise
         return result
 
@@ -130,10 +133,12 @@ class SqliteStore:
         unit = task.unit
         now = self._clock.now()
         if unit.inbox is not None:
-            if records.inbox_has(connection, unit.inbox):
+            # Noted before the handler runs, in the same savepoint, so that one statement both
+            # asks and notes.
+            if not records.insert_inbox(connection, unit.inbox, now):
                 _close(task.handler)
                 return UnitResult(value=None, position=self._head, duplicate=True)
-            if unit.fence is not None and not records.claim_alive(connection, unit.fence):
+            if unit.fence is not None and not _alive(connection, unit.fence, news):
                 _close(task.handler)
                 raise LeaseLostError(
                     "The lease on this entry has passed to another worker, which will run it. "
@@ -191,12 +196,9 @@ class SqliteStore:
         now: Any,
         news: CommitNews,
     ) -> int:
-        if unit.inbox is not None:
-            records.insert_inbox(connection, unit.inbox, now)
         position = self._head
         if unit.events:
-            records.insert_events(connection, unit.events)
-            news.head = position = records.outbox_head(connection)
+            news.head = position = records.insert_events(connection, unit.events)
         if unit.entries:
             records.insert_entries(connection, unit.entries, now)
             news.entries = True
@@ -205,6 +207,15 @@ class SqliteStore:
                 connection, unit.reply_key, unit.encode_reply(value), position, now
             )
         return position
+
+
+def _alive(connection: sqlite3.Connection, fence: int, news: CommitNews) -> bool:
+    """Whether a claim stands; asked once in a group, which only the platform's own work ends."""
+    if fence not in news.alive:
+        if not records.claim_alive(connection, fence):
+            return False
+        news.alive.add(fence)
+    return True
 
 
 def _close(handler: Coroutine[Any, Any, Any] | None) -> None:

@@ -35,13 +35,18 @@ _TURNS = threading.Lock()
 
 
 class CommitNews:
-    """What a committed group holds for others: events up to a position, or queue entries."""
+    """What a committed group holds for others: events up to a position, or queue entries.
 
-    __slots__ = ("entries", "head")
+    `alive` are claims that were seen to stand in this transaction, in which the
+    platform's own work alone can end them.
+    """
 
-    def __init__(self) -> None:
+    __slots__ = ("alive", "entries", "head")
+
+    def __init__(self, alive: set[int] | None = None) -> None:
         self.head = 0
         self.entries = False
+        self.alive: set[int] = set() if alive is None else alive
 
 
 class Task:
@@ -59,6 +64,7 @@ class Task:
 
     def run(self, connection: sqlite3.Connection, news: CommitNews) -> Any:
         """Carry it out inside its savepoint."""
+        news.alive.clear()
         return self.work(connection)
 
     @property
@@ -182,26 +188,25 @@ class Writer:
         self._queue.put(task)
 
     def _run(self) -> None:
-        connection = open_writer(self._file)
-        turn = _Turn()
+        try:
+            connection = open_writer(self._file)
+        except sqlite3.Error as error:
+            self._broken = self._refusal(error)
+            self._refuse_all()
+            return
         try:
             ending = False
             while not ending:
-                task = self._queue.get()
-                # What comes while it waits for its turn joins the group.
-                turn.take()
-                group, ending = self._gather(task)
-                task = None
+                group, ending = self._gather()
                 while group:
-                    group = self._commit_group(connection, group, turn)
-                turn.give_up()
+                    group = self._commit_or_tell(connection, group)
         finally:
-            turn.give_up()
             connection.close()
 
-    def _gather(self, task: Task | None) -> tuple[list[Task], bool]:
-        """All that is ready to be run, up to a group, and whether it is the last of all."""
+    def _gather(self) -> tuple[list[Task], bool]:
+        """Whatever is ready, but at least one; and whether the end was asked for."""
         group: list[Task] = []
+        task = self._queue.get()
         while task is not None:
             group.append(task)
             if len(group) >= GROUP:
@@ -211,6 +216,32 @@ class Writer:
             except Empty:
                 return group, False
         return group, True
+
+    def _refuse_all(self) -> None:
+        ending = False
+        while not ending:
+            group, ending = self._gather()
+            self._answer(group, CommitNews(), failure=self._broken)
+
+    def _commit_or_tell(self, connection: sqlite3.Connection, group: list[Task]) -> list[Task]:
+        """`_commit_group`, which must not end the thread: everybody after would wait for ever."""
+        try:
+            return self._commit_group(connection, group)
+        except BaseException as error:  # no failure of the store: no memory, or a mistake of ours
+            undone = connection.in_transaction
+            failure = StoreUnavailableError(
+                f"The writer of module {self._module!r} failed with {type(error).__name__}: "
+                f"{error}. {'Nothing was' if undone else 'It may be'} committed. Send it again "
+                "with its Idempotency-Key.",
+                outcome=Outcome.NOT_DONE if undone else Outcome.MAYBE_DONE,
+            )
+            failure.__cause__ = error
+            try:
+                _roll_back(connection)
+            except sqlite3.Error as stuck:
+                self._broken = self._refusal(stuck)
+            self._answer(group, CommitNews(), failure=failure)
+            return []
 
     def _commit_group(
         self, connection: sqlite3.Connection, group: list[Task], turn: _Turn
@@ -250,7 +281,7 @@ class Writer:
             task.give_up()
             task.error = asyncio.CancelledError()
             return None
-        mine = CommitNews()
+        mine = CommitNews(news.alive)
         try:
             connection.execute("SAVEPOINT unit")
             task.result = task.run(connection, mine)
@@ -295,10 +326,20 @@ class Writer:
             # After a failed sync nobody knows what the disk holds: the log may come back with
             # this commit at the next start. Going on would build on state that may vanish.
             failure = unavailable(self._module, error, outcome=Outcome.MAYBE_DONE)
-            self._broken = failure
+            self._broken = self._refusal(error)
         _roll_back(connection)
         self._answer(group, CommitNews(), failure=failure)
         return []
+
+    def _refusal(self, error: sqlite3.Error) -> StoreUnavailableError:
+        """What whoever comes after is told: their work was not even begun."""
+        name = getattr(error, "sqlite_errorname", "") or type(error).__name__
+        refusal = StoreUnavailableError(
+            f"The database of module {self._module!r} writes no more, since it failed with "
+            f"{name}: {error}. Nothing was committed. Check the disk, then restart the product."
+        )
+        refusal.__cause__ = error
+        return refusal
 
     def _failure(self, error: sqlite3.Error) -> StoreUnavailableError:
         failure = unavailable(self._module, error)
