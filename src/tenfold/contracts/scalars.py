@@ -25,6 +25,8 @@ _Amount = Annotated[
         extra_json_schema={"pattern": r"^-?[0-9]{1,15}(\.[0-9]{1,4})?$", "examples": ["2.55"]}
     ),
 ]
+_QUANTA = {currency: Decimal(1).scaleb(-digits) for currency, digits in MINOR_DIGITS.items()}
+_BOUND = Decimal(10**15)
 _T = TypeVar("_T")
 
 
@@ -45,6 +47,14 @@ class Money(Struct, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         amount = self.amount
+        quantum = _QUANTA.get(self.currency)
+        if (
+            type(amount) is Decimal
+            and quantum is not None
+            and amount.same_quantum(quantum)
+            and -_BOUND < amount < _BOUND
+        ):
+            return  # the ordinary case: nothing to refuse, and written as it must be
         if not isinstance(amount, Decimal):
             raise ValueError(f"an amount is a Decimal, not {type(amount).__name__}")
         digits = MINOR_DIGITS.get(self.currency)
@@ -52,13 +62,13 @@ class Money(Struct, frozen=True, kw_only=True):
             raise ValueError(f"{self.currency!r} is not an ISO 4217 currency code")
         if not amount.is_finite():
             raise ValueError(f"the amount {amount} is not a finite number")
-        if abs(amount) >= 10**15:
+        if abs(amount) >= _BOUND:
             raise ValueError(f"the amount {amount} is not below 10^15")
         exponent = amount.as_tuple().exponent
         if isinstance(exponent, int) and -exponent > digits and amount != round(amount, digits):
             raise ValueError(f"{self.currency} has {digits} decimal places, and {amount} has more")
         # 2.5 and 2.50 are one amount and must be written the same way.
-        msgspec.structs.force_setattr(self, "amount", amount.quantize(Decimal(1).scaleb(-digits)))
+        msgspec.structs.force_setattr(self, "amount", amount.quantize(_QUANTA[self.currency]))
 
     @staticmethod
     def from_minor(minor: int, currency: str) -> Money:
