@@ -5,7 +5,7 @@ writes the block that follows; `<!-- replace: NAME -->` and `<!-- with -->` chan
 a file; `<!-- serve -->` starts a server, which `<!-- stop -->` interrupts;
 `<!-- not run -->` leaves one console block out. Every other console block is
 run. In what a command prints, `…` stands for anything on its line, and a line of
-nothing else for any lines.
+nothing else for any lines. The port 8000 and files in `/tmp/` are others here.
 """
 
 from __future__ import annotations
@@ -29,13 +29,16 @@ _STEP = re.compile(
     r"|^```(?P<language>\w+)\n(?P<block>.*?)^```$",
     re.MULTILINE | re.DOTALL,
 )
+_ASSIGNED = re.compile(r"(?P<name>[A-Z_]+)=")
 _PORT = 8000
 
 
 class Transcript:
     """One page, played in one folder."""
 
-    def __init__(self, page: Path, folder: Path, tools: Path) -> None:
+    def __init__(
+        self, page: Path, folder: Path, tools: Path, environ: dict[str, str] | None = None
+    ) -> None:
         self._page = page
         self._cwd = folder
         self._root = folder
@@ -51,7 +54,13 @@ class Transcript:
             "NO_PROXY": "127.0.0.1",
             "no_proxy": "127.0.0.1",
             "COLUMNS": "120",
+            **(environ or {}),
         }
+
+    def serve(self, command: str) -> str:
+        """Start a server that the page takes for granted; returns what it says."""
+        self._server = _Server(command, self._cwd, self._environ, self._port)
+        return self._server.greeting
 
     def play(self) -> int:
         """Do all of it; returns how many commands were run."""
@@ -99,8 +108,10 @@ class Transcript:
                 commands[-1][1].append(line)
         for command, expected in commands:
             if serve:
-                self._server = _Server(command, self._cwd, self._environ, self._port)
-                self._compare(command, expected, self._server.greeting)
+                self._compare(command, expected, self.serve(command))
+            elif assigned := _ASSIGNED.match(command):
+                name = assigned["name"]
+                self._environ[name] = self._run(f'{command} && printf %s "${name}"')
             elif command.startswith("cd "):
                 self._cwd = (self._cwd / command[3:].strip()).resolve()
             else:
@@ -108,8 +119,9 @@ class Transcript:
         return len(commands)
 
     def _run(self, command: str) -> str:
+        moved = ("/tmp/", f"{self._root}/")
         done = subprocess.run(
-            ["bash", "-c", command.replace(f":{_PORT}", f":{self._port}")],
+            ["bash", "-c", command.replace(f":{_PORT}", f":{self._port}").replace(*moved)],
             cwd=self._cwd,
             env=self._environ,
             stdout=subprocess.PIPE,
