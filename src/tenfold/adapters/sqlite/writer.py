@@ -194,19 +194,25 @@ class Writer:
             self._broken = self._refusal(error)
             self._refuse_all()
             return
+        turn = _Turn()
         try:
             ending = False
             while not ending:
-                group, ending = self._gather()
+                task = self._queue.get()
+                # What comes while it waits for its turn joins the group.
+                turn.take()
+                group, ending = self._gather(task)
+                task = None
                 while group:
-                    group = self._commit_or_tell(connection, group)
+                    group = self._commit_or_tell(connection, group, turn)
+                turn.give_up()
         finally:
+            turn.give_up()
             connection.close()
 
-    def _gather(self) -> tuple[list[Task], bool]:
-        """Whatever is ready, but at least one; and whether the end was asked for."""
+    def _gather(self, task: Task | None) -> tuple[list[Task], bool]:
+        """All that is ready to be run, up to a group, and whether it is the last of all."""
         group: list[Task] = []
-        task = self._queue.get()
         while task is not None:
             group.append(task)
             if len(group) >= GROUP:
@@ -220,13 +226,15 @@ class Writer:
     def _refuse_all(self) -> None:
         ending = False
         while not ending:
-            group, ending = self._gather()
+            group, ending = self._gather(self._queue.get())
             self._answer(group, CommitNews(), failure=self._broken)
 
-    def _commit_or_tell(self, connection: sqlite3.Connection, group: list[Task]) -> list[Task]:
+    def _commit_or_tell(
+        self, connection: sqlite3.Connection, group: list[Task], turn: _Turn
+    ) -> list[Task]:
         """`_commit_group`, which must not end the thread: everybody after would wait for ever."""
         try:
-            return self._commit_group(connection, group)
+            return self._commit_group(connection, group, turn)
         except BaseException as error:  # no failure of the store: no memory, or a mistake of ours
             undone = connection.in_transaction
             failure = StoreUnavailableError(
