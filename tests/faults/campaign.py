@@ -117,7 +117,7 @@ class Campaign:
                 "kills",
                 *lines,
                 f"  {total:4}  in all, {took_s:.0f} s, {took_s / max(total, 1):.2f} s a kill",
-                f"{self.commands} commands ({self.orders} orders), {self.retried} of them sent "
-                f"again; {sum(self.missed.values())} times a point was not reached",
+                f"{self.commands} commands ({self.orders} orders), {self.retried} sent again",
+                f"{sum(self.missed.values())} times a point was not reached",
             ]
         )

@@ -114,7 +114,7 @@ def _promises(journal: Journal, orders: dict[str, Any], data: Path) -> Iterator[
             continue
         for name in ("customer_id", "lines", "total", "placed_at"):
             if order[name] != sent.reply[name]:
-                yield f"order {order['id']} was told with {name}={sent.reply[name]}, has {order[name]}"
+                yield f"order {order['id']} has {name}={order[name]}, told was {sent.reply[name]}"
     (held,) = rows(data / "orders.db", "SELECT count(*) FROM orders")
     keys = {sent.key for sent in journal.told("order")}
     if not held[0] == len(orders) == len(keys):
