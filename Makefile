@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help run test check format faults bench clean
+.PHONY: help run test check format faults bench walkthrough clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -20,7 +20,7 @@ READY_DEV := $(VENV)/.ready-to-develop
 MADE := $(VENV)/.made
 
 help: ## List the commands
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: $(READY) ## Start the store on http://127.0.0.1:8000 (PORT, TENFOLD_DATA, TOPOLOGY are honoured)
 	@$(if $(TENFOLD_DATA),export TENFOLD_DATA='$(abspath $(TENFOLD_DATA))';) \
@@ -48,6 +48,9 @@ faults: $(READY_DEV) ## The fault tests at full size: at least a hundred kills
 
 bench: $(READY_DEV) ## Measure, each figure beside what it is compared with
 	$(BIN)/python -m benchmarks
+
+walkthrough: $(READY_DEV) ## Make docs/walkthrough.md anew, after a change that is meant
+	$(BIN)/python -m tests.walkthrough
 
 clean: ## Remove what was built here; data in .tenfold stays
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
