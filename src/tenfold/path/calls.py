@@ -170,10 +170,10 @@ class Calls:
         message = Message(envelope, operation.spec.kind, operation.module.name, deadline, None)
         message.host = operation.module
         try:
-            async with asyncio.timeout(timeout_s):
+            async with asyncio.timeout(timeout_s) as limit:
                 reply = await self._run(operation, message, incoming)
         except TimeoutError as error:
-            if time.monotonic() < deadline:
+            if not limit.expired():
                 raise
             raise deadline_error(operation.target, timeout_s, message.unit) from error
         except HandlerFaultError as fault:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 import msgspec
@@ -72,50 +72,70 @@ class Delivery:
                 f"of its code. It has: {sorted(self._handlers)}."
             )
         spec = compiled.spec
-        resources = self._module.resources
         stored = self._decode(entry.body)
         payload = compiled.decode(stored.payload)
-        envelope = msgspec.structs.replace(stored, trace=new_trace(resources.ids, stored.trace))
-        timeout_s = spec.background.timeout_s
-        message = Message(
-            envelope, spec.kind, self._module.name, time.monotonic() + timeout_s, None
-        )
-        message.host = self._module
-        message.projection = spec.projection
-        message.generation = entry.generation
-        inbox = InboxKey(
-            message_id=entry.message_id, handler=entry.handler, generation=entry.generation
-        )
+        message = self._message(spec, entry, stored)
 
         def make_unit() -> Unit:
-            unit = Unit(entry.message_id, envelope.tenant, message.deadline)
-            unit.inbox = inbox
-            unit.fence = fence
-            if spec.projection is not None:
-                unit.projection = (spec.projection, entry.generation)
-            return unit
+            return _unit(spec, entry, fence, message)
 
         async def begin() -> None:
             await compiled.call(payload)
 
+        await self._run(spec, message, make_unit, begin)
+
+    def _message(self, spec: HandlerSpec, entry: Claimed, stored: StoredEnvelope) -> Message:
+        trace = new_trace(self._module.resources.ids, stored.trace)
+        message = Message(
+            msgspec.structs.replace(stored, trace=trace),
+            spec.kind,
+            self._module.name,
+            time.monotonic() + spec.background.timeout_s,
+            None,
+        )
+        message.host = self._module
+        message.projection = spec.projection
+        message.generation = entry.generation
+        return message
+
+    async def _run(
+        self,
+        spec: HandlerSpec,
+        message: Message,
+        make_unit: Callable[[], Unit],
+        begin: Callable[[], Coroutine[Any, Any, None]],
+    ) -> None:
+        """Run a handler to its commit within its time limit, and count how it ended."""
+        resources = self._module.resources
+        timeout_s = spec.background.timeout_s
         stop = resources.stops.handle if spec.projection is None else resources.stops.projection
         started = time.perf_counter()
         outcome = "fault"
         try:
-            async with asyncio.timeout(timeout_s):
+            async with asyncio.timeout(timeout_s) as limit:
                 await handle_in_unit(
                     message, make_unit, begin, resources.units, resources.ids, resources.stops
                 )
             outcome = "ok"
         except TimeoutError as error:
-            if time.monotonic() < message.deadline:
+            if not limit.expired():
                 raise  # the handler's own, not this one
             outcome = "timeout"
-            raise deadline_error(envelope.target, timeout_s, message.unit) from error
+            raise deadline_error(message.envelope.target, timeout_s, message.unit) from error
         except TenfoldError:
             outcome = "error"
             raise
         finally:
-            stop.observe(
-                f"{self._module.name}.{entry.handler}", outcome, time.perf_counter() - started
-            )
+            stop.observe(f"{self._module.name}.{spec.name}", outcome, time.perf_counter() - started)
+
+
+def _unit(spec: HandlerSpec, entry: Claimed, fence: int, message: Message) -> Unit:
+    """An empty unit of work for one entry, which commits only under the entry's lease."""
+    unit = Unit(entry.message_id, message.envelope.tenant, message.deadline)
+    unit.inbox = InboxKey(
+        message_id=entry.message_id, handler=entry.handler, generation=entry.generation
+    )
+    unit.fence = fence
+    if spec.projection is not None:
+        unit.projection = (spec.projection, entry.generation)
+    return unit
