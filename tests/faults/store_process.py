@@ -111,6 +111,7 @@ class StoreProcess:
         settings: Mapping[str, str] | None = None,
     ) -> None:
         self.data = data
+        self._under = bool(under)
         self.port = port
         data.mkdir(parents=True, exist_ok=True)
         self.log = data.parent / f"{data.name}.log"
@@ -154,16 +155,27 @@ class StoreProcess:
         except subprocess.TimeoutExpired:
             return None
 
+    @property
+    def pid(self) -> int:
+        """The store's own process, which may run under another command."""
+        if not self._under:
+            return self.process.pid
+        pid: int = msgspec.json.decode((self.data / "lock").read_bytes())["pid"]
+        return pid
+
     def kill(self) -> None:
         """SIGKILL: it does not see it coming."""
         if self.process.poll() is None:
-            self.process.kill()
+            try:
+                os.kill(self.pid, signal.SIGKILL)
+            except (OSError, msgspec.DecodeError):  # under a command, and not begun or ended yet
+                self.process.kill()
         self.process.wait()
 
     def stop(self, within_s: float = 30.0) -> int:
         """SIGTERM; returns the exit code."""
         if self.process.poll() is None:
-            self.process.send_signal(signal.SIGTERM)
+            os.kill(self.pid, signal.SIGTERM)
         return self.process.wait(within_s)
 
     def tail(self, most: int = 3000) -> str:

@@ -124,7 +124,14 @@ def _lay_unit(trap: Trap) -> None:
 
     SqliteStore._flush = flushed  # type: ignore[method-assign]
     opened = writer.open_writer
-    writer.open_writer = lambda file: _Watched(opened(file), trap)  # type: ignore[assignment,return-value]
+
+    def open_writer(file: Any) -> Any:
+        connection = opened(file)
+        if os.environ.get("FAULTS_SYNCHRONOUS") == "NORMAL":
+            connection.execute("PRAGMA synchronous=NORMAL")
+        return _Watched(connection, trap)
+
+    writer.open_writer = open_writer
 
 
 class _Watched:
