@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help run test check format faults bench walkthrough clean
+.PHONY: help run test check format faults campaign-import bench walkthrough clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -20,7 +20,7 @@ READY_DEV := $(VENV)/.ready-to-develop
 MADE := $(VENV)/.made
 
 help: ## List the commands
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: $(READY) ## Start the store on http://127.0.0.1:8000 (PORT, TENFOLD_DATA, TOPOLOGY are honoured)
 	@$(if $(TENFOLD_DATA),export TENFOLD_DATA='$(abspath $(TENFOLD_DATA))';) \
@@ -45,6 +45,9 @@ format: $(READY_DEV) ## Format the code and mend what the linter can mend
 
 faults: $(READY_DEV) ## The fault tests at full size: at least a hundred kills
 	$(BIN)/pytest tests/faults --size full --timeout 3600 $(PYTEST_ARGS)
+
+campaign-import: $(READY_DEV) ## The real order history: imported, killed, into a running store (HISTORY=path)
+	$(if $(HISTORY),TENFOLD_HISTORY='$(abspath $(HISTORY))') $(BIN)/pytest tests/faults/test_import.py --size full $(PYTEST_ARGS)
 
 bench: $(READY_DEV) ## Measure, each figure beside what it is compared with
 	$(BIN)/python -m benchmarks
