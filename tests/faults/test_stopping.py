@@ -1,0 +1,87 @@
+"""SIGTERM under load, clients that leave, and two processes on one data directory."""
+
+from __future__ import annotations
+
+import socket
+import time
+from pathlib import Path
+from random import Random
+
+import msgspec
+
+from tests.faults.journal import Journal, Load
+from tests.faults.judge import await_settled, complaints, rows
+from tests.faults.store_process import StoreProcess, Wire, free_port
+
+DRAIN_S = 10.0
+
+
+def test_sigterm_under_load_drains_and_loses_nothing(tmp_path: Path, seed: int) -> None:
+    data, port, journal = tmp_path / "data", free_port(), Journal()
+    load = Load(journal, port, Random(seed), threads=12)
+    for _ in range(3):
+        with StoreProcess(data, port) as store:
+            assert store.await_ready(), store.tail()
+            load.start()
+            try:
+                time.sleep(0.7)  # so long it is under load
+                began_s = time.monotonic()
+                code = store.stop(within_s=DRAIN_S + 5)
+            finally:
+                load.stop()
+            assert code == 0, store.tail()
+            assert time.monotonic() - began_s < DRAIN_S
+            assert "Traceback" not in store.tail()
+    with StoreProcess(data, port) as store:
+        assert store.await_ready(), store.tail()
+        load.settle()
+        assert await_settled(data) == []
+        assert complaints(journal, port, data) == [], f"--seed {seed}"
+        assert store.stop() == 0
+
+
+def test_a_client_who_leaves_has_its_order_once_or_not_at_all(tmp_path: Path) -> None:
+    data, port = tmp_path / "data", free_port()
+    with StoreProcess(data, port) as store:
+        assert store.await_ready(), store.tail()
+        wire = Wire(port)
+        product = wire.get("/v1/products?limit=1").body["items"][0]["id"]
+        body = {"customer_id": "gone", "lines": [{"product_id": product, "quantity": 1}]}
+        text = msgspec.json.encode(body)
+        rng = Random(1)
+        for number in range(60):
+            with socket.create_connection(("127.0.0.1", port)) as client:
+                client.sendall(
+                    b"POST /v1/orders HTTP/1.1\r\nhost: localhost\r\n"
+                    b"content-type: application/json\r\n"
+                    b"idempotency-key: leaves-%d\r\ncontent-length: %d\r\n\r\n"
+                    % (number, len(text))
+                    + text[: None if number % 5 else 20]
+                )
+                time.sleep(rng.random() * 0.01)
+        held = rows(data / "orders.db", "SELECT count(*) FROM orders")[0][0]
+        ids = set()
+        for number in range(60):
+            answer = wire.post("/v1/orders", body, idempotency_key=f"leaves-{number}")
+            assert answer.status == 201
+            ids.add(answer.body["id"])
+        assert await_settled(data) == []
+        assert rows(data / "orders.db", "SELECT count(*) FROM orders") == [(60,)]
+        assert len(ids) == 60
+        assert held <= 48
+        wire.close()
+        assert store.stop() == 0
+
+
+def test_a_second_process_is_refused_and_a_killed_one_holds_nothing(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    with StoreProcess(data, free_port()) as first:
+        assert first.await_ready(), first.tail()
+        with StoreProcess(data, free_port()) as second:
+            assert second.await_end(20) == 2
+            assert f"held by process {first.process.pid}" in second.tail()
+        assert first.process.poll() is None
+        first.kill()
+    with StoreProcess(data, free_port()) as third:
+        assert third.await_ready(), third.tail()
+        assert third.stop() == 0
