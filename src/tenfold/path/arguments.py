@@ -36,18 +36,26 @@ def argument_binder(spec: OperationSpec) -> Callable[[tuple[Any, ...], dict[str,
     to_builtins = msgspec.to_builtins
     deep = any(_holds_struct(f.type) for f in msgspec.structs.fields(arguments_type))
 
+    count = len(names)
+    named = _naming(names)
+
     def bind(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if keywords and kwargs:
             kwargs = {published_name(name): value for name, value in kwargs.items()}
-        values = dict(zip(names, args, strict=False)) if args else kwargs
+        if not args:
+            values = kwargs
+        elif len(args) == count:
+            values = named(args)
+        else:
+            values = dict(zip(names, args, strict=False))
         if args and kwargs:
             twice = values.keys() & kwargs.keys()
             if twice:
                 raise InvalidArgumentsError(f"{target} got {sorted(twice)} twice.")
             values.update(kwargs)
-        if len(args) > len(names):
+        if len(args) > count:
             raise InvalidArgumentsError(
-                f"{target} takes {len(names)} arguments {list(names)} and got {len(args)}."
+                f"{target} takes {count} arguments {list(names)} and got {len(args)}."
             )
         try:
             if deep:
@@ -61,6 +69,13 @@ def argument_binder(spec: OperationSpec) -> Callable[[tuple[Any, ...], dict[str,
             ) from error
 
     return bind
+
+
+def _naming(names: tuple[str, ...]) -> Callable[[tuple[Any, ...]], dict[str, Any]]:
+    """A function that names positional arguments; written out, it takes a third of zip's time."""
+    pairs = ", ".join(f"{name!r}: given[{at}]" for at, name in enumerate(names))
+    made: Callable[[tuple[Any, ...]], dict[str, Any]] = eval(f"lambda given: {{{pairs}}}", {})
+    return made
 
 
 def payload_validator(target: str, type_: Any) -> Callable[[Any], Any]:

@@ -36,6 +36,7 @@ from tenfold.ports.unit import CURRENT, Message
 
 __all__ = ["Calls", "decide_call_key"]
 
+_QUERY = Kind.QUERY  # an enumeration's attribute costs more than a name
 _log = structlog.get_logger("tenfold.path")
 
 
@@ -279,7 +280,8 @@ class Calls:
             raise refused
         arguments = operation.bind(args, kwargs)
         sender = parent.envelope
-        kind = operation.spec.kind
+        kind = operation.kind
+        module = operation.module
         envelope = Envelope(
             id=self._ids.hex(128),
             kind=kind,
@@ -292,12 +294,10 @@ class Calls:
             deadline=sender.deadline,
             cause=sender.id,
         )
-        message = Message(envelope, kind, operation.module.name, parent.deadline, None)
-        message.host = operation.module
+        message = Message(envelope, kind, module.name, parent.deadline, None)
+        message.host = module
         if operation.is_query:
-            message.decision = options.decision and (
-                parent.decision or parent.kind is not Kind.QUERY
-            )
+            message.decision = options.decision and (parent.decision or parent.kind is not _QUERY)
             return await operation.answer(message, arguments)
         key = decide_call_key(operation, parent, options.key)
         if isinstance(key, TenfoldError):

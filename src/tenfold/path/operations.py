@@ -43,9 +43,11 @@ class CompiledOperation:
         "_decode_reply",
         "_encode_reply",
         "_method",
+        "_observe",
         "_turns",
         "bind",
         "is_query",
+        "kind",
         "module",
         "spec",
         "target",
@@ -59,10 +61,12 @@ class CompiledOperation:
         self.target = f"{module.name}.{spec.name}"
         self.who = spec.declaration.who
         self.timeout_s = spec.declaration.timeout_s
+        self.kind = spec.kind
         self.is_query = spec.kind is Kind.QUERY
         self.bind = argument_binder(spec)
         self._method: Callable[..., Awaitable[Any]] = getattr(module.instance, spec.name)
         self._check = result_checker(spec)
+        self._observe = module.resources.stops.handle.observe
         self._declared = frozenset(spec.declaration.raises)
         self._encode_reply = msgspec.msgpack.Encoder().encode
         self._decode_reply = msgspec.msgpack.Decoder(spec.result).decode
@@ -83,9 +87,7 @@ class CompiledOperation:
             raise seen from error
         finally:
             CURRENT.reset(token)
-            self.module.resources.stops.handle.observe(
-                self.target, outcome, time.perf_counter() - started
-            )
+            self._observe(self.target, outcome, time.perf_counter() - started)
 
     async def carry(
         self, message: Message, arguments: msgspec.Struct, key: ReplyKey | None
@@ -130,7 +132,7 @@ class CompiledOperation:
                 raise
             raise seen from error
         finally:
-            resources.stops.handle.observe(self.target, outcome, time.perf_counter() - started)
+            self._observe(self.target, outcome, time.perf_counter() - started)
         if result.replay is not None and key is not None:
             return self._replay(key, result.replay)
         return Outcome(result.value, result.position)

@@ -78,6 +78,11 @@ class RandomIds:
 
     def hex(self, bits: int) -> str:
         """A random number of so many bits, in lower-case hexadecimal, never all zeros."""
+        # Twice for every call: a format that is made each time cost as much as the number.
+        if bits == 64:
+            return "%016x" % (self._bits(64) or 1)
+        if bits == 128:
+            return "%032x" % (self._bits(128) or 1)
         return f"{self._bits(bits) or 1:0{bits // 4}x}"
 
     def uniform(self) -> float:
