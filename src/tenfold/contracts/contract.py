@@ -113,13 +113,18 @@ def _read_operation(
     place = f"{contract.__name__}.{name}"
     if not inspect.iscoroutinefunction(method):
         raise ContractError(f"{place} is not `async def`. Operations are asynchronous.")
-    hints = get_type_hints(method, include_extras=True)
+    hints = _hints(place, method)
     if "return" not in hints:
         raise ContractError(f"{place} has no return annotation. Say what it returns, or None.")
     fields: list[Any] = []
     for parameter in list(inspect.signature(method).parameters.values())[1:]:
         if parameter.kind in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL):
             raise ContractError(f"{place} takes *{parameter.name}. Name every argument.")
+        if parameter.kind is parameter.KEYWORD_ONLY:
+            raise ContractError(
+                f"{place} takes {parameter.name} by keyword only, and handlers get their arguments "
+                "in order. Drop the `*`; callers may name arguments all the same."
+            )
         if parameter.name not in hints:
             raise ContractError(f"{place}({parameter.name}) has no annotation. Give it a type.")
         field = (published_name(parameter.name), hints[parameter.name])
@@ -161,6 +166,16 @@ def _read_operation(
         result=None if result is NoneType else result,
         doc=inspect.cleandoc(method.__doc__ or ""),
     )
+
+
+def _hints(place: str, method: Callable[..., Any]) -> dict[str, Any]:
+    try:
+        return get_type_hints(method, include_extras=True)
+    except NameError as error:
+        raise ContractError(
+            f"An annotation of {place} cannot be read: {error}. Import the name outside of "
+            "`if TYPE_CHECKING:`, since the platform reads it at start."
+        ) from error
 
 
 def published_name(parameter: str) -> str:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import inspect
 import re
-from typing import Any, ClassVar, dataclass_transform, get_type_hints
+from typing import Any, ClassVar, dataclass_transform, get_origin, get_type_hints
 
 import msgspec
+
+from tenfold.contracts.errors import ContractError
 
 __all__ = ["Refusal"]
 
@@ -37,10 +39,21 @@ class Refusal(Exception, metaclass=_RefusalMeta):
         cls.status = status
         cls.code = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", cls.__name__).lower()
         inherited = tuple(getattr(cls.__mro__[1], "fields", ()))
-        own = tuple(n for n in inspect.get_annotations(cls) if not n.startswith("_"))
+        own = tuple(
+            name
+            for name, annotation in inspect.get_annotations(cls).items()
+            if not name.startswith("_") and name not in inherited and not _of_class(annotation)
+        )
+        for name in own:
+            if hasattr(Refusal, name):
+                raise ContractError(
+                    f"{cls.__name__} has a field {name!r}, which every refusal has already and "
+                    "would lose. Name it otherwise."
+                )
         cls.fields = inherited + own
 
     def __init__(self, **values: Any) -> None:
+        values = {name: getattr(type(self), name) for name in self._defaults()} | values
         missing = [name for name in self.fields if name not in values]
         unknown = [name for name in values if name not in self.fields]
         if missing or unknown:
@@ -51,6 +64,10 @@ class Refusal(Exception, metaclass=_RefusalMeta):
             )
         vars(self).update(values)
         super().__init__(type(self).sentence())
+
+    @classmethod
+    def _defaults(cls) -> list[str]:
+        return [name for name in cls.fields if hasattr(cls, name)]
 
     @classmethod
     def sentence(cls) -> str:
@@ -66,7 +83,12 @@ class Refusal(Exception, metaclass=_RefusalMeta):
             hints = get_type_hints(cls, include_extras=True)
             made = msgspec.defstruct(
                 f"{cls.__name__}Fields",
-                [(name, hints[name]) for name in cls.fields],
+                [
+                    (name, hints[name], getattr(cls, name))
+                    if hasattr(cls, name)
+                    else (name, hints[name])
+                    for name in cls.fields
+                ],
                 frozen=True,
                 kw_only=True,
                 module=cls.__module__,
@@ -84,6 +106,12 @@ class Refusal(Exception, metaclass=_RefusalMeta):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _rebuild, (type(self), self.payload())
+
+
+def _of_class(annotation: Any) -> bool:
+    """Whether an annotation, which may still be text, is a ClassVar."""
+    text = annotation if isinstance(annotation, str) else ""
+    return get_origin(annotation) is ClassVar or "ClassVar" in text.partition("[")[0]
 
 
 def _rebuild(cls: type[Refusal], values: dict[str, Any]) -> Refusal:

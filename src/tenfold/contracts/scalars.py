@@ -53,6 +53,7 @@ class Money(Struct, frozen=True, kw_only=True):
             and quantum is not None
             and amount.same_quantum(quantum)
             and -_BOUND < amount < _BOUND
+            and (amount or not amount.is_signed())
         ):
             return  # the ordinary case: nothing to refuse, and written as it must be
         if not isinstance(amount, Decimal):
@@ -67,13 +68,15 @@ class Money(Struct, frozen=True, kw_only=True):
         exponent = amount.as_tuple().exponent
         if isinstance(exponent, int) and -exponent > digits and amount != round(amount, digits):
             raise ValueError(f"{self.currency} has {digits} decimal places, and {amount} has more")
-        # 2.5 and 2.50 are one amount and must be written the same way.
-        msgspec.structs.force_setattr(self, "amount", amount.quantize(_QUANTA[self.currency]))
+        # 2.5 and 2.50 are one amount and must be written the same way, and so must 0 and -0.
+        written = amount.quantize(_QUANTA[self.currency])
+        msgspec.structs.force_setattr(self, "amount", written or written.copy_abs())
 
     @staticmethod
     def from_minor(minor: int, currency: str) -> Money:
         """An amount from a whole number of the currency's smallest unit (pennies)."""
-        return Money(amount=Decimal(minor).scaleb(-MINOR_DIGITS[currency]), currency=currency)
+        digits = MINOR_DIGITS.get(currency, 0)  # of a currency that there is not, Money says so
+        return Money(amount=Decimal(minor).scaleb(-digits), currency=currency)
 
     @staticmethod
     def zero(currency: str) -> Money:

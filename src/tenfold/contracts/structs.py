@@ -22,6 +22,8 @@ class _StructMeta(msgspec.StructMeta):
         version: int | None = None,
         **config: Any,
     ) -> Any:
+        # msgspec inherits `frozen` but asks every class anew for `kw_only`.
+        config.setdefault("kw_only", True)
         cls = super().__new__(mcls, name, bases, namespace, **config)
         if key is not None:
             setattr(cls, "order_key_field", key)  # noqa: B010
