@@ -29,6 +29,7 @@ class Shop:
     def start(self) -> StoreProcess:
         store = StoreProcess(self.data, self.port, trap=("none", 1, "ready"))
         assert store.await_ready(), store.tail()
+        self.wire.close()
         self.product: str = self.wire.get("/v1/products?limit=1").body["items"][0]["id"]
         return store
 
@@ -111,7 +112,7 @@ def test_after_a_failed_sync_it_says_maybe_and_writes_no_more(shop: Shop) -> Non
         assert (told.status, told.body["outcome"]) == (503, "not_done"), told
         assert shop.wire.get("/_tenfold/ready").status == 503
         assert shop.wire.get("/_tenfold/live").status == 200
-        store.stop()
+        assert store.stop(within_s=20) == 0, store.tail()
     with shop.start() as store:
         for key in ("before-00", "during-00", "after-0000"):
             replies[key] = shop.order(key)

@@ -74,7 +74,7 @@ def failing_disk(pid: int, call: str, error: str, *files: Path) -> Iterator[None
     command += ["-e", f"trace={call}", "-e", f"inject={call}:error={error}"]
     for file in files:
         command += ["-P", str(file)]
-    strace = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    strace = subprocess.Popen(command, stderr=subprocess.PIPE)
     try:
         assert strace.stderr is not None
         os.set_blocking(strace.stderr.fileno(), False)
@@ -88,14 +88,14 @@ def failing_disk(pid: int, call: str, error: str, *files: Path) -> Iterator[None
             strace.stderr.close()
 
 
-def _await_attached(strace: subprocess.Popen[str]) -> None:
-    said = ""
+def _await_attached(strace: subprocess.Popen[bytes]) -> None:
+    assert strace.stderr is not None
+    said = b""
     until = time.monotonic() + 10
-    while "attached" not in said:
-        assert strace.stderr is not None
-        said += strace.stderr.read() or ""
-        if "Operation not permitted" in said:
-            pytest.skip(f"strace may not attach to a running process here: {said.strip()}")
+    while b"attached" not in said:
+        said += strace.stderr.read() or b""
+        if b"Operation not permitted" in said:
+            pytest.skip(f"strace may not attach to a running process here: {said.decode()}")
         assert strace.poll() is None, said
         assert time.monotonic() < until, said
         time.sleep(0.01)
