@@ -1,4 +1,4 @@
-"""The README's first ten minutes go as it says, on a store of their own."""
+"""The README's first ten minutes and the how-tos go as they say, each on a store of its own."""
 
 from __future__ import annotations
 
@@ -15,13 +15,23 @@ ROOT = Path(__file__).parents[2]
 @pytest.mark.skipif(
     shutil.which("curl") is None, reason="needs curl: install it (apt install curl)"
 )
-def test_the_first_ten_minutes_go_as_the_readme_says(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("page", "commands"),
+    [
+        ("README.md", 12),
+        ("docs/how-to/import-orders.md", 3),
+        ("docs/how-to/rebuild-a-projection.md", 2),
+    ],
+)
+def test_what_is_done_to_the_store_goes_as_the_page_says(
+    page: str, commands: int, tmp_path: Path
+) -> None:
     work = tmp_path / "work"
     work.mkdir()
     environ = {
         "TENFOLD_PRODUCT": str(ROOT / "examples" / "store"),
         "TENFOLD_DATA": str(tmp_path / "data"),
     }
-    page = Transcript(ROOT / "README.md", work, tmp_path / "tools", environ)
-    page.serve("tenfold run")
-    assert page.play() >= 12
+    transcript = Transcript(ROOT / page, work, tmp_path / "tools", environ)
+    transcript.serve("tenfold run")
+    assert transcript.play() >= commands
