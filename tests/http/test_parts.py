@@ -114,7 +114,7 @@ class Made(Struct):
 class BadField(Refusal, status=409):
     """No."""
 
-    code: str  # type: ignore[misc]
+    detail: str
 
 
 class BadStatus(Refusal, status=500):
@@ -171,7 +171,7 @@ class Status(Contract, Protocol):
         ((Taken,), ("Taken.get_mine", "docs")),
         ((Half,), ("Half.get_half", "x-{name}")),
         ((NoId,), ("NoId.make", "thing_id")),
-        ((Field,), ("BadField", "'code'")),
+        ((Field,), ("BadField", "'detail'")),
         ((Status,), ("BadStatus", "500")),
     ],
 )

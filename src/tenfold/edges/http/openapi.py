@@ -27,6 +27,7 @@ from tenfold.contracts.refusals import Refusal
 from tenfold.edges.http import errors
 from tenfold.edges.http.endpoint import has_body
 from tenfold.edges.http.problems import ERROR_STATUS, sentence_of
+from tenfold.edges.http.replies import LocationRule
 from tenfold.edges.http.settings import HttpProduct
 
 __all__ = ["general_problems", "openapi_document", "problem_codes", "reason_of"]
@@ -150,6 +151,9 @@ def _operation(
         "parameters": [*_parameters(spec, schemas), *_request_headers(spec, product)],
         "responses": _responses(spec, schemas),
     }
+    link = _link(name, spec, product)
+    if link is not None:
+        made["responses"]["201"]["links"] = link
     if has_body(spec):
         body = schemas.body_of(spec)
         made["requestBody"] = {
@@ -157,6 +161,26 @@ def _operation(
             "content": {form: {"schema": body} for form in _FORMS},
         }
     return made
+
+
+def _link(name: str, spec: OperationSpec, product: HttpProduct) -> dict[str, Any] | None:
+    """What a `created=` command made, read with the query that `Location` leads to."""
+    if spec.declaration.created is None:
+        return None
+    target = f"{name.rpartition('.')[0]}.{spec.declaration.created}"
+    query = product.operations[target]
+    rule = LocationRule(spec, query)
+    return {
+        spec.declaration.created: {
+            "operationId": target,
+            "parameters": {
+                parameter: f"${'response' if in_reply else 'request'}.body#/{field}"
+                for parameter, (field, in_reply) in zip(
+                    query.path_parameters, rule.sources, strict=True
+                )
+            },
+        }
+    }
 
 
 def _parameters(spec: OperationSpec, schemas: _Schemas) -> Iterator[dict[str, Any]]:
@@ -382,9 +406,6 @@ def _tidy(schema: Any) -> Any:
         made["description"] = cleandoc(made["description"])
     if made.get("format") == "decimal" and made.get("type") == "string":
         made["type"] = ["string", "number"]
-    if isinstance(made.get("examples"), list):
-        # Checkers turn `examples` into requests in every media type, and stop at MessagePack.
-        made["x-tenfold-examples"] = made.pop("examples")
     return made
 
 

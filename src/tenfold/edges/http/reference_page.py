@@ -91,8 +91,8 @@ def example_of(schema: dict[str, Any], schemas: dict[str, Any], depth: int = 0) 
     """A value that a schema might allow, for an example to begin from."""
     if "$ref" in schema:
         schema = schemas[schema["$ref"].rpartition("/")[2]]
-    if schema.get("x-tenfold-examples"):
-        return schema["x-tenfold-examples"][0]
+    if schema.get("examples"):
+        return schema["examples"][0]
     if "const" in schema or "enum" in schema:
         return schema["const"] if "const" in schema else schema["enum"][0]
     for key in ("anyOf", "oneOf", "allOf"):

@@ -26,7 +26,7 @@ _VARY = (b"vary", b"accept")
 class LocationRule:
     """Where a `created=` command's result is found: the path of its query, filled in."""
 
-    __slots__ = ("_parts", "_sources")
+    __slots__ = ("_parts", "sources")
 
     def __init__(self, command: OperationSpec, query: OperationSpec) -> None:
         """Decide, at start, where each parameter of the query's path comes from.
@@ -35,7 +35,8 @@ class LocationRule:
         """
         path = query.declaration.path or ""
         self._parts: list[str] = []
-        self._sources: list[tuple[str, bool]] = []
+        self.sources: list[tuple[str, bool]] = []
+        """By parameter of the path: a field, and whether it is the reply's or an argument."""
         literal = ""
         answered = getattr(command.result, "__struct_fields__", ())
         for segment in path[1:].split("/"):
@@ -44,13 +45,13 @@ class LocationRule:
                 continue
             self._parts.append(literal + "/")
             literal = ""
-            self._sources.append(_source(segment[1:-1], answered, command, query))
+            self.sources.append(_source(segment[1:-1], answered, command, query))
         self._parts.append(literal)
 
     def locate(self, value: Any, arguments: Any) -> bytes:
         """The path at which `value` is found."""
         text = ""
-        for part, (name, in_reply) in zip(self._parts, self._sources, strict=False):
+        for part, (name, in_reply) in zip(self._parts, self.sources, strict=False):
             filled = getattr(value if in_reply else arguments, name)
             text += part + quote(str(filled), safe="")
         return (text + self._parts[-1]).encode("ascii")
