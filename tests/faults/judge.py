@@ -7,12 +7,18 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from decimal import Decimal
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from store.invariants import broken_invariants, read_files
+from tenfold.path.relay import Feed
+from tenfold.ports.clock import SystemClock
+from tenfold.runtimes.reflection import read_module
+from tenfold.runtimes.topology import load_product
+from tenfold.runtimes.wiring import Wiring
 from tests.faults.journal import Journal
-from tests.faults.store_process import Wire
+from tests.faults.store_process import STORE, Wire
 
 __all__ = ["MODULES", "await_settled", "complaints", "dead_letters", "unfinished"]
 
@@ -30,10 +36,18 @@ def rows(file: Path, statement: str, *values: Any) -> list[tuple[Any, ...]]:
         connection.close()
 
 
+@cache
+def _feeds(module: str) -> list[Feed]:
+    """What a module of the store follows."""
+    product = load_product(STORE, "prototype", environ={})
+    shapes = {name: read_module(name, cls) for name, cls in product.modules.items()}
+    groups = Wiring(shapes, SystemClock()).feeds(module)
+    return [feed for group in groups.values() for feed in group]
+
+
 def unfinished(data: Path) -> list[str]:
     """Orders, deliveries and queue entries that are still on their way."""
     found: list[str] = []
-    heads: dict[str, int] = {}
     for module in MODULES:
         file = data / f"{module}.db"
         found += [
@@ -43,16 +57,23 @@ def unfinished(data: Path) -> list[str]:
             )
             if row[1] not in _SCHEDULES
         ]
-        head = rows(file, "SELECT seq FROM sqlite_sequence WHERE name = 'tenfold_outbox'")
-        heads[module] = head[0][0] if head else 0
-    for module in MODULES:
-        found += [
-            f"{module}: {handler} has read {source} up to {seq} of {heads[source]}"
-            for handler, source, seq in rows(
-                data / f"{module}.db", "SELECT handler, source, seq FROM tenfold_positions"
-            )
-            if seq < heads[source]
-        ]
+        for feed in _feeds(module):
+            (read,) = rows(
+                file,
+                "SELECT coalesce(max(seq), 0) FROM tenfold_positions"
+                " WHERE handler = ? AND generation = 1 AND source = ?",
+                feed.handler,
+                feed.source,
+            )[0]
+            marks = ", ".join("?" * len(feed.events))
+            (behind,) = rows(
+                data / f"{feed.source}.db",
+                f"SELECT count(*) FROM tenfold_outbox WHERE seq > ? AND name IN ({marks})",
+                read,
+                *feed.events,
+            )[0]
+            if behind:
+                found.append(f"{module}: {feed.handler} has {behind} events of {feed.source} ahead")
     return found
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import msgspec
 
-__all__ = ["NoAnswerError", "StoreProcess", "Wire", "free_port", "product_file"]
+__all__ = ["STORE", "NoAnswerError", "StoreProcess", "Wire", "free_port", "product_file"]
 
 STORE = Path(__file__).parents[2] / "examples" / "store"
 VICTIM = Path(__file__).with_name("victim.py")
@@ -205,6 +205,8 @@ provider = "test"
 
 [topologies.faults.settings.payments.test]
 ledger = "{data}/test-provider/ledger.db"
+"""
+_WORST = """
 decline_share = 0.1
 twice_share = 0.2
 silent_share = 0.1
@@ -212,11 +214,13 @@ silent_s = 0.05
 """
 
 
-def product_file(folder: Path) -> dict[str, str]:
+def product_file(folder: Path, provider: str = _WORST) -> dict[str, str]:
     """The store with a payment provider at its worst, as environment variables that say so.
 
-    Some charges are declined, some answered twice, some not answered at first.
+    Args:
+        provider: its settings; some charges are declined, some answered twice, some not
+            answered at first, if nothing else is said.
     """
     file = folder / "tenfold.toml"
-    file.write_text((STORE / "tenfold.toml").read_text() + _FAULTS)
+    file.write_text((STORE / "tenfold.toml").read_text() + _FAULTS + provider)
     return {"TENFOLD_PRODUCT": str(file), "TENFOLD_TOPOLOGY": "faults"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from random import Random
 
@@ -11,7 +12,7 @@ import msgspec
 
 from tests.faults.journal import Journal, Load
 from tests.faults.judge import await_settled, complaints, rows
-from tests.faults.store_process import StoreProcess, Wire, free_port
+from tests.faults.store_process import StoreProcess, Wire, free_port, product_file
 
 DRAIN_S = 10.0
 
@@ -85,3 +86,21 @@ def test_a_second_process_is_refused_and_a_killed_one_holds_nothing(tmp_path: Pa
     with StoreProcess(data, free_port()) as third:
         assert third.await_ready(), third.tail()
         assert third.stop() == 0
+
+
+def test_who_waits_for_an_outcome_at_sigterm_is_answered(tmp_path: Path) -> None:
+    data, port = tmp_path / "data", free_port()
+    late = product_file(tmp_path, "late_share = 1.0\nlate_s = 1.5\n")
+    with StoreProcess(data, port, settings=late) as store:
+        assert store.await_ready(), store.tail()
+        wire = Wire(port)
+        product = wire.get("/v1/products?limit=1").body["items"][0]["id"]
+        body = {"customer_id": "waits", "lines": [{"product_id": product, "quantity": 1}]}
+        with ThreadPoolExecutor(1) as pool:
+            waiting = pool.submit(wire.post, "/v1/orders", body, prefer="wait=8")
+            while not rows(data / "orders.db", "SELECT 1 FROM orders"):
+                time.sleep(0.01)
+            assert store.stop(within_s=DRAIN_S + 5) == 0
+            answer = waiting.result(5)
+        assert (answer.status, answer.body["status"]) == (201, "confirmed")
+        wire.close()
