@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -31,9 +31,13 @@ class RunningStore:
 
 
 @contextmanager
-def running_store(data: Path) -> Iterator[RunningStore]:
-    """Run the store on a data directory until the block ends; it then drains and exits 0."""
-    with StoreProcess(data, free_port()) as process:
+def running_store(data: Path, settings: Mapping[str, str] | None = None) -> Iterator[RunningStore]:
+    """Run the store on a data directory until the block ends; it then drains and exits 0.
+
+    Args:
+        settings: environment variables on top of this process's.
+    """
+    with StoreProcess(data, free_port(), settings=settings) as process:
         assert process.await_ready(), process.tail()
         yield RunningStore(process)
         assert process.stop() == 0, process.tail()
