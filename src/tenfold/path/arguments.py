@@ -19,6 +19,7 @@ from tenfold.contracts.errors import InvalidArgumentsError, InvalidResultError
 __all__ = ["argument_binder", "describe_invalid", "payload_validator", "result_checker"]
 
 _NATIVE = (bytes, bytearray, memoryview, datetime, date, time, timedelta, UUID, Decimal)
+_UNTYPED = (Any, object, list, dict, tuple, set, frozenset)
 _PATH = re.compile(r"^(?P<detail>.*?)(?: - at `(?P<path>.*)`)?$", re.DOTALL)
 
 
@@ -64,9 +65,7 @@ def argument_binder(spec: OperationSpec) -> Callable[[tuple[Any, ...], dict[str,
         except msgspec.ValidationError as error:
             raise describe_invalid(target, error) from None
         except TypeError as error:
-            raise InvalidArgumentsError(
-                f"{target} was called with a value that no contract can carry: {error}."
-            ) from error
+            raise _not_carried(target, error) from error
 
     return bind
 
@@ -88,8 +87,16 @@ def payload_validator(target: str, type_: Any) -> Callable[[Any], Any]:
             return convert(to_builtins(value, builtin_types=_NATIVE), type_)
         except msgspec.ValidationError as error:
             raise describe_invalid(target, error) from None
+        except TypeError as error:
+            raise _not_carried(target, error) from error
 
     return validate
+
+
+def _not_carried(target: str, error: TypeError) -> InvalidArgumentsError:
+    return InvalidArgumentsError(
+        f"{target} was called with a value that no contract can carry: {error}. Nothing was done."
+    )
 
 
 def describe_invalid(target: str, error: msgspec.ValidationError) -> InvalidArgumentsError:
@@ -153,7 +160,7 @@ def _dotted(path: str) -> str:
 def _holds_struct(annotation: Any) -> bool:
     origin = get_origin(annotation)
     if origin is None:
-        return annotation is Any or (
+        return annotation in _UNTYPED or (
             isinstance(annotation, type) and issubclass(annotation, msgspec.Struct)
         )
     if isinstance(origin, type) and issubclass(origin, msgspec.Struct):
