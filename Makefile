@@ -13,6 +13,7 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; 
 	"$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$$p" && break; done)
 PYTEST_WORKERS ?= auto
 PYTEST_ARGS ?=
+BENCH_ARGS ?=
 
 DECLARED := pyproject.toml constraints.txt $(STORE)/pyproject.toml
 READY := $(VENV)/.ready-to-run
@@ -50,7 +51,8 @@ campaign-import: $(READY_DEV) ## The real order history: imported, killed, into 
 	$(if $(HISTORY),TENFOLD_HISTORY='$(abspath $(HISTORY))') $(BIN)/pytest tests/faults/test_import.py --size full $(PYTEST_ARGS)
 
 bench: $(READY_DEV) ## Measure, each figure beside what it is compared with
-	$(BIN)/python -m benchmarks
+	@$(BIN)/python -c 'import aiosqlite, fastapi' 2>/dev/null || { $(call INSTALL,-e '.[bench]' -e $(STORE)); }
+	$(BIN)/python -m benchmarks $(BENCH_ARGS)
 
 walkthrough: $(READY_DEV) ## Make docs/walkthrough.md anew, after a change that is meant
 	$(BIN)/python -m tests.walkthrough
