@@ -167,10 +167,9 @@ def _stock(journal: Journal, data: Path) -> Iterator[str]:
 def _money(orders: dict[str, Any], data: Path) -> Iterator[str]:
     """The provider charged each confirmed order once, its total, and no other order."""
     charged: dict[str, list[tuple[int, str]]] = defaultdict(list)
-    for order_id, minor, currency in rows(
-        data / "test-provider" / "ledger.db",
-        "SELECT order_id, minor, currency FROM charges WHERE captured = 1",
-    ):
+    ledger = data / "test-provider" / "ledger.db"  # made at the first charge
+    charges = "SELECT order_id, minor, currency FROM charges WHERE captured = 1"
+    for order_id, minor, currency in rows(ledger, charges) if ledger.exists() else []:
         charged[order_id].append((minor, currency))
     for order_id, order in orders.items():
         total = (int(Decimal(order["total"]["amount"]) * 100), order["total"]["currency"])

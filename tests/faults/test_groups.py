@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -120,6 +121,29 @@ async def test_a_caller_who_leaves_takes_only_its_own_unit_along(tmp_path: Path)
         assert [end.value for end in ends] == [1] * 5
         kept = probe.committed("SELECT account FROM accounts ORDER BY 1")
         assert kept == [(f"a{n}",) for n in range(1, 10, 2)]
+
+
+async def test_a_caller_who_leaves_after_the_last_statement_leaves_nothing(
+    tmp_path: Path,
+) -> None:
+    async with Probe(tmp_path) as probe:
+        flushing, go = threading.Event(), threading.Event()
+        flush = probe.store._flush
+
+        def slow(*args: Any) -> int:
+            flushing.set()
+            assert go.wait(10)
+            return flush(*args)
+
+        probe.store._flush = slow  # type: ignore[method-assign]
+        call = asyncio.ensure_future(probe.call("deposit", "gone", 1))
+        assert await asyncio.to_thread(flushing.wait, 10)
+        call.cancel()
+        await gather(call)
+        probe.store._flush = flush  # type: ignore[method-assign]
+        go.set()
+        assert await probe.ledger.deposit("stays", 1) == 1
+        assert probe.committed("SELECT account FROM accounts") == [("stays",)]
 
 
 class _Faulty:
