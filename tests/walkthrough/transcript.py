@@ -149,7 +149,7 @@ def _handled(page: _Page, seen: Handled) -> None:
             f"{seen.module}.{seen.projection}",
             f"examples/store/store/{seen.module}/projections.py",
         )
-        page.say(f"The read model is kept from `{envelope.target}`:")
+        page.say(f"The read model is kept by `{envelope.target}`:")
     elif envelope.kind.value == "query":
         page.stop("handle", envelope.target, own)
         page.say(
@@ -160,7 +160,7 @@ def _handled(page: _Page, seen: Handled) -> None:
         page.stop("handle", envelope.target, own)
         page.say("What was admitted is an envelope from here on:")
     else:
-        page.stop("handle", f"{seen.module} handles {envelope.target}", _DELIVERY, own)
+        page.stop("handle", envelope.target, _DELIVERY, own)
         page.say("The envelope as it was stored, under a new span of the same trace:")
     page.envelope(envelope)
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-import msgspec
-
 from tenfold.contracts.operations import Kind
 from tenfold.contracts.structs import Struct
 
@@ -67,8 +65,8 @@ class TraceContext(Struct):
 class Envelope(Struct):
     """What travels with every message, whatever brought it.
 
-    `target` is `module.operation` for calls, `module.EventName` for events and
-    `module.handler` for queued work. `deadline` is absent on events and jobs:
+    `target` is `module.operation` for calls, `module.EventName` for an event on
+    its way, and `module.handler` for queued work, events in their handlers included. `deadline` is absent on events and jobs:
     they are delayed, never shed. `trace_id`/`span_id` name the span that sent it.
     """
 
@@ -85,4 +83,3 @@ class Envelope(Struct):
     order_key: str | None = None
     cause: str | None = None
     version: int = 1
-    headers: dict[str, str] = msgspec.field(default_factory=dict)

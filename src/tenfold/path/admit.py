@@ -23,6 +23,7 @@ from tenfold.ports.records import ReplyKey, StoredReply
 
 __all__ = [
     "KEY_LIFE",
+    "QUEUED_KEY_LIFE",
     "decide_admission",
     "decide_replay",
     "decide_who",
@@ -31,7 +32,13 @@ __all__ = [
 ]
 
 KEY_LIFE = timedelta(hours=24)
-"""How long a keyed command's reply is kept."""
+"""How long the reply is kept of a command that came with a key."""
+QUEUED_KEY_LIFE = timedelta(days=365)
+"""How long the reply is kept of a command that queued work called.
+
+A dead letter may be retried long after its calls were done, and must not do them again.
+"""
+_scope = msgspec.json.Encoder().encode
 _encode = msgspec.msgpack.Encoder(order="sorted").encode
 
 
@@ -101,14 +108,15 @@ def reply_key(
     tenant: str,
     key: str,
     arguments: Any,
-    now: datetime,
+    expires_at: datetime,
 ) -> ReplyKey:
     """The identity of a keyed command: it belongs to principal, tenant and operation."""
     return ReplyKey(
-        scope=f"{principal.id}\x1f{tenant}\x1f{target}",
+        # As a list, so that no principal's name can read like another's together with a tenant.
+        scope=_scope([principal.id, tenant, target]).decode(),
         key=key,
         fingerprint=fingerprint(arguments),
-        expires_at=now + KEY_LIFE,
+        expires_at=expires_at,
     )
 
 

@@ -23,9 +23,16 @@ from tenfold.contracts.errors import (
     UnknownOperationError,
 )
 from tenfold.contracts.operations import Kind
-from tenfold.path.admit import decide_admission, decide_who, reply_key
+from tenfold.contracts.refusals import Refusal
+from tenfold.path.admit import (
+    KEY_LIFE,
+    QUEUED_KEY_LIFE,
+    decide_admission,
+    decide_who,
+    reply_key,
+)
 from tenfold.path.entry import Incoming, Reply
-from tenfold.path.handle import deadline_error
+from tenfold.path.handle import deadline_error, decide_outcome
 from tenfold.path.module import ModuleRuntime, new_trace
 from tenfold.path.operations import CompiledOperation
 from tenfold.path.positions import Positions
@@ -171,23 +178,36 @@ class Calls:
         message = Message(envelope, operation.spec.kind, operation.module.name, deadline, None)
         message.host = operation.module
         try:
-            async with asyncio.timeout(timeout_s) as limit:
-                reply = await self._run(operation, message, incoming)
-        except TimeoutError as error:
-            if not limit.expired():
-                raise
-            raise deadline_error(operation.target, timeout_s, message.unit) from error
-        except HandlerFaultError as fault:
-            _log.error(
-                "handler_failed",
-                target=operation.target,
-                trace_id=trace.trace_id,
-                exc_info=fault.__cause__,
-            )
+            reply = await self._run_limited(operation, message, incoming, timeout_s)
+        except TenfoldError as error:
+            if isinstance(error, HandlerFaultError):
+                _log.error(
+                    "handler_failed",
+                    target=operation.target,
+                    trace_id=trace.trace_id,
+                    exc_info=error.__cause__,
+                )
+            decide_outcome(error, message.effects)
             raise
         if incoming.wait_s and operation.spec.declaration.settled_by and reply.value is not None:
             return await self._wait(operation, incoming, reply)
         return reply
+
+    async def _run_limited(
+        self,
+        operation: CompiledOperation,
+        message: Message,
+        incoming: Incoming,
+        timeout_s: float,
+    ) -> Reply:
+        """Run it with the one timer that a message has which came in."""
+        try:
+            async with asyncio.timeout(timeout_s) as limit:
+                return await self._run(operation, message, incoming)
+        except TimeoutError as error:
+            if not limit.expired():
+                raise
+            raise deadline_error(operation.target, timeout_s, message) from error
 
     async def _run(
         self, operation: CompiledOperation, message: Message, incoming: Incoming
@@ -211,7 +231,7 @@ class Calls:
                 incoming.tenant,
                 key,
                 incoming.arguments,
-                message.envelope.at,
+                message.envelope.at + KEY_LIFE,
             ),
         )
         return Reply(
@@ -244,7 +264,12 @@ class Calls:
             internal=incoming.internal,
             trace=reply.trace,
         )
-        latest = await self._carry(read, again, read.timeout_s)
+        try:
+            latest = await self._carry(read, again, read.timeout_s)
+        except (Refusal, TenfoldError) as error:
+            # The command is committed: what fails now must not read as if it were not.
+            _log.warning("outcome_unread", target=read.target, error=str(error))
+            return reply
         return msgspec.structs.replace(reply, value=latest.value, settled=True)
 
     async def _from_outside(
@@ -303,11 +328,19 @@ class Calls:
         if isinstance(key, TenfoldError):
             raise key
         message.envelope = msgspec.structs.replace(envelope, idempotency_key=key)
-        now = self._clock.now()
+        life = KEY_LIFE if parent.kind is Kind.COMMAND else QUEUED_KEY_LIFE
+        parent.effects = True
         outcome = await operation.carry(
             message,
             arguments,
-            reply_key(operation.target, sender.principal, sender.tenant, key, arguments, now),
+            reply_key(
+                operation.target,
+                sender.principal,
+                sender.tenant,
+                key,
+                arguments,
+                self._clock.now() + life,
+            ),
         )
         return outcome.value
 
@@ -316,12 +349,13 @@ def decide_call(operation: CompiledOperation, parent: Message) -> TenfoldError |
     """Whether a module's handler may make this call now; the error where not."""
     unit = parent.unit
     if unit is not None and unit.session is not None:
-        return CallInsideUnitOfWorkError(
+        unit.broken = CallInsideUnitOfWorkError(
             f"{parent.envelope.target} called {operation.target} after its unit of work had begun, "
             "which would hold its database while another module works. Nothing was committed. "
             "Gather first: move the call above the handler's first statement on self.db; or "
             "enqueue a job that makes it afterwards."
         )
+        return unit.broken
     who = operation.who
     if who not in ("anyone", "internal"):
         refused = decide_who(operation.target, who, parent.envelope.principal, True)
@@ -340,21 +374,26 @@ def decide_call_key(
 ) -> str | TenfoldError:
     """The key under which a handler's call of a command happens once; the error where it may not.
 
-    Background work has a durable identity, so its message's id and the number
-    of the call make the key: run again, the call answers as the first time. A
+    Background work has a durable identity, so that its message's id makes the
+    key, together with the handler (an event has many), the operation called and
+    how often this handler has called it: run again, the call answers as the
+    first time, even where an earlier call to another operation is now left out.
+    Two calls of one operation that change places are refused, not repeated. A
     command may call commands only if it requires a key itself.
     """
-    step = parent.calls
-    parent.calls += 1
+    if parent.calls is None:
+        parent.calls = {}
+    step = parent.calls[operation.target] = parent.calls.get(operation.target, 0) + 1
+    place = f"{parent.envelope.target}:{operation.target}:{step}"
     if parent.kind in (Kind.JOB, Kind.EVENT, Kind.SCHEDULE):
-        return wanted or f"{parent.envelope.id}:{step}"
+        return wanted or f"{parent.envelope.id}:{place}"
     required = (
         parent.kind is Kind.COMMAND
         and parent.envelope.idempotency_key is not None
         and _requires_key(parent)
     )
     if required:
-        return wanted or f"{parent.envelope.idempotency_key}:{step}"
+        return wanted or f"{parent.envelope.idempotency_key}:{place}"
     return CommandFromCommandError(
         f"{parent.envelope.target} is a {parent.kind.value} and called the command "
         f"{operation.target}. Were it sent again, the call would happen twice. Nothing was "

@@ -87,7 +87,8 @@ class Delivery:
     def _message(self, spec: HandlerSpec, entry: Claimed, stored: StoredEnvelope) -> Message:
         trace = new_trace(self._module.resources.ids, stored.trace)
         message = Message(
-            msgspec.structs.replace(stored, trace=trace),
+            # From here on it is this handler's: its calls and errors are told by its name.
+            msgspec.structs.replace(stored, trace=trace, target=f"{self._module.name}.{spec.name}"),
             spec.kind,
             self._module.name,
             time.monotonic() + spec.background.timeout_s,
@@ -121,7 +122,7 @@ class Delivery:
             if not limit.expired():
                 raise  # the handler's own, not this one
             outcome = "timeout"
-            raise deadline_error(message.envelope.target, timeout_s, message.unit) from error
+            raise deadline_error(message.envelope.target, timeout_s, message) from error
         except TenfoldError:
             outcome = "error"
             raise

@@ -39,7 +39,7 @@ class Reply(Struct):
 
     `value` is what the contract promises. `replayed` says that it was stored
     under the idempotency key. `position` is a token for reading one's own
-    writes; `behind_s` says how far behind a projection was that gave way.
+    writes; `behind` is true where a projection had not reached the one that was sent.
     `settled` is true where the caller waited and the outcome came in time.
     """
 

@@ -19,6 +19,7 @@ from tenfold.contracts.errors import (
     HandlerFaultError,
     Outcome,
     StoreUnavailableError,
+    TenfoldError,
     UndeclaredRefusalError,
 )
 from tenfold.contracts.refusals import Refusal
@@ -26,7 +27,14 @@ from tenfold.path.stops import Stops
 from tenfold.ports.clock import Ids
 from tenfold.ports.unit import CURRENT, OPEN, Message, Unit, UnitLostError, UnitResult, Units
 
-__all__ = ["as_fault", "deadline_error", "decide_rerun_s", "handle_in_unit", "undeclared"]
+__all__ = [
+    "as_fault",
+    "deadline_error",
+    "decide_outcome",
+    "decide_rerun_s",
+    "handle_in_unit",
+    "undeclared",
+]
 
 RERUNS = 5
 """Times a handler is begun, at the most, when the store rolls it back."""
@@ -50,7 +58,7 @@ async def handle_in_unit(
     """
     for attempt in range(1, RERUNS + 1):
         message.unit = unit = make_unit()
-        message.calls = 0
+        message.calls = None
         try:
             return await _Handling(message, unit, begin, units, stops)
         except UnitLostError as error:
@@ -92,6 +100,12 @@ class _Handling:
         self._units = units
 
     def __await__(self) -> Generator[Any, Any, UnitResult]:
+        try:
+            return (yield from self._steps())
+        finally:
+            self._unit.closed = True
+
+    def _steps(self) -> Generator[Any, Any, UnitResult]:
         # A context of the handler's own, which the store's thread can enter too: the task's
         # is entered by the loop, and cannot be taken along.
         context = copy_context()
@@ -133,12 +147,29 @@ class _Handling:
             )
 
 
-def as_fault(target: str, error: Exception) -> HandlerFaultError:
+def as_fault(target: str, error: BaseException) -> HandlerFaultError:
     """An unexpected exception of a handler, as the platform's error, with it as the cause."""
     return HandlerFaultError(
         f"The handler of {target} failed with {type(error).__name__}: {error}. Nothing was "
         "committed. The log has the traceback under the trace id."
     )
+
+
+def decide_outcome(error: TenfoldError, effects: bool) -> TenfoldError:
+    """The error of a message, with the truth about the commands that its handler called.
+
+    Args:
+        effects: whether one of them may have committed.
+    """
+    if effects and error.outcome is Outcome.NOT_DONE:
+        error.outcome = Outcome.MAYBE_DONE
+        text = str(error).replace("Nothing was committed. ", "").replace("Send it again.", "")
+        told = (
+            f"{text.strip()} Its own unit of work left nothing, but a command that it called "
+            "may be done. Send it again with the same Idempotency-Key."
+        )
+        error.args = (told,)
+    return error
 
 
 def undeclared(spec: OperationSpec, refusal: Refusal) -> UndeclaredRefusalError:
@@ -150,9 +181,9 @@ def undeclared(spec: OperationSpec, refusal: Refusal) -> UndeclaredRefusalError:
     )
 
 
-def deadline_error(target: str, timeout_s: float, unit: Unit | None) -> DeadlineExceededError:
+def deadline_error(target: str, timeout_s: float, message: Message) -> DeadlineExceededError:
     """The error for a message whose time was up, with the truth about its commit."""
-    if unit is not None and unit.sealed:
+    if message.unit is not None and message.unit.sealed:
         return DeadlineExceededError(
             f"{target} took longer than its {timeout_s:g} s while it was being committed, so it "
             "may be done. Ask for its result, or send it again with the same Idempotency-Key.",

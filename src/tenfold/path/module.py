@@ -219,6 +219,11 @@ class ModuleRuntime:
                 f"{message.envelope.target} tried to {what}, but a {message.kind.value} has no "
                 "unit of work. Do it in a command, job, schedule or subscription."
             )
+        if message.unit.closed:
+            raise OutOfUnitOfWorkError(
+                f"A task of {message.envelope.target} tried to {what} after its unit of work had "
+                "ended, so that it would have been lost. Await the task in the handler."
+            )
         if message.projection is not None:
             raise OutOfUnitOfWorkError(
                 f"The projection {message.projection!r} tried to {what}, which would happen again "

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from tenfold.contracts.contract import OperationSpec
-from tenfold.contracts.errors import TenfoldError
+from tenfold.contracts.errors import InvalidResultError, TenfoldError
 from tenfold.contracts.operations import Kind
 from tenfold.contracts.refusals import Refusal
 from tenfold.path.admit import decide_replay
@@ -99,7 +99,8 @@ class CompiledOperation:
                 return self._replay(key, stored)
         if self._turns is None:
             return await self._carry(message, arguments, key)
-        async with self._turns.take(getattr(arguments, self.spec.declaration.turn or "")):
+        value = getattr(arguments, self.spec.declaration.turn or "")
+        async with self._turns.take((message.envelope.tenant, self._encode_reply(value))):
             return await self._carry(message, arguments, key)
 
     async def _carry(
@@ -112,7 +113,7 @@ class CompiledOperation:
             unit = Unit(message.envelope.id, message.envelope.tenant, message.deadline)
             if key is not None:
                 unit.reply_key = key
-                unit.encode_reply = self._encode_reply
+                unit.encode_reply = self._encode_kept
             return unit
 
         async def begin() -> Any:
@@ -137,6 +138,18 @@ class CompiledOperation:
             return self._replay(key, result.replay)
         return Outcome(result.value, result.position)
 
+    def _encode_kept(self, value: Any) -> bytes:
+        """A reply as it is stored; one that could not be read again leaves nothing behind."""
+        body = self._encode_reply(value)
+        try:
+            self._decode_reply(body)
+        except msgspec.ValidationError as error:
+            raise InvalidResultError(
+                f"The handler of {self.target} returned what its contract does not allow: {error}. "
+                "Nothing was committed. Mend the handler or the contract."
+            ) from error
+        return body
+
     def _replay(self, key: ReplyKey, stored: StoredReply) -> Outcome:
         refused = decide_replay(key, stored, self.target)
         if refused is not None:
@@ -154,6 +167,8 @@ class CompiledOperation:
         """The error as the caller may see it: refusals and known errors as they are."""
         if isinstance(error, Refusal):
             return error if type(error) in self._declared else undeclared(self.spec, error)
+        if isinstance(error, SystemExit):  # a handler's wish to end must not end the product
+            return as_fault(self.target, error)
         if isinstance(error, TenfoldError) or not isinstance(error, Exception):
             return error
         return as_fault(self.target, error)

@@ -53,9 +53,10 @@ def principal() -> Principal:
 
 
 def call_key(step: str) -> str:
-    """A key for an outside effect of this message: the same whenever the message is run again.
+    """A key for an outside effect of this handler: the same whenever its message is run again.
 
     Args:
         step: what tells this effect from the handler's others.
     """
-    return f"{current_message().envelope.id}:{step}"
+    envelope = current_message().envelope
+    return f"{envelope.id}:{envelope.target}:{step}"

@@ -57,8 +57,10 @@ class Unit:
     """
 
     __slots__ = (
+        "broken",
         "buffered",
         "cancelled",
+        "closed",
         "deadline",
         "encode_reply",
         "entries",
@@ -91,6 +93,10 @@ class Unit:
         self.sealed = False
         """Set by the carrying side just before its last look at `cancelled`: from then on the
         unit may commit, so that whoever gives up afterwards must say MAYBE_DONE."""
+        self.broken: TenfoldError | None = None
+        """What the handler did that no unit of work survives, even where it caught the error."""
+        self.closed = False
+        """Whether it has ended, so that what is handed to it now would be lost."""
         self.session: Any = None
         """The store's own session while the unit is open; None before and after."""
 
@@ -141,14 +147,16 @@ class Message:
     """One message while it is handled; the present one is in `CURRENT`.
 
     `deadline` is on the monotonic clock. `calls` counts the commands that a
-    job or keyed command has called, for their keys. `decision` is true for a
-    query that a command's handler asks.
+    job or keyed command has called, by their targets, for their keys; `effects`
+    is true from the moment at which one of them may have committed. `decision`
+    is true for a query that a command's handler asks.
     """
 
     __slots__ = (
         "calls",
         "decision",
         "deadline",
+        "effects",
         "envelope",
         "generation",
         "host",
@@ -166,7 +174,8 @@ class Message:
         self.module = module
         self.deadline = deadline
         self.unit = unit
-        self.calls = 0
+        self.calls: dict[str, int] | None = None
+        self.effects = False
         self.decision = False
         self.projection: str | None = None
         self.generation = 1
@@ -223,4 +232,8 @@ class GuardLoop:
         object.__setattr__(self, "_module", module)
 
     def __getattr__(self, name: str) -> Any:
-        raise foreign_await(object.__getattribute__(self, "_module"), f"the event loop ({name})")
+        error = foreign_await(object.__getattribute__(self, "_module"), f"the event loop ({name})")
+        message = CURRENT.get(None)
+        if message is not None and message.unit is not None:
+            message.unit.broken = error
+        raise error

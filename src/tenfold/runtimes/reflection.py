@@ -86,7 +86,7 @@ def read_module(name: str, cls: type) -> ModuleShape:
         settings=settings,
         projections=projections,
         scoped=_scope(cls) == "tenant",
-        retain_days=getattr(cls, "retain_days", None),
+        retain_days=_retain_days(cls),
         metadata=_metadata(cls, package),
         migrations=_migrations(cls, package),
     )
@@ -134,6 +134,16 @@ def _hints(name: str, owner: Any) -> dict[str, Any]:
             f"An annotation of {name} cannot be read: {error}. Import the name outside of "
             "`if TYPE_CHECKING:`, since the platform reads it at start."
         ) from error
+
+
+def _retain_days(cls: type) -> int | None:
+    days = getattr(cls, "retain_days", None)
+    if days is not None and not (type(days) is int and days >= 1):
+        raise ContractError(
+            f"{cls.__name__}.retain_days is {days!r}. Say a whole number of days above zero, or "
+            "None to keep the log for ever."
+        )
+    return days
 
 
 def _scope(cls: type) -> Literal["tenant", "global"]:

@@ -59,6 +59,7 @@ class Wiring:
                     self.source(shape.name, handler)
                 if handler.cron is not None:
                     decide_next_fire(handler.cron, clock.now())
+            _check_projections(shape)
 
     def source(self, module: str, handler: HandlerSpec) -> tuple[str, str]:
         """The module that publishes what a handler subscribes to, and the event's full name."""
@@ -140,3 +141,16 @@ class Wiring:
                     )
                 found[event] = (name, f"{name}.{short}")
         return found
+
+
+def _check_projections(shape: ModuleShape) -> None:
+    """Every projection that a query says it reads is one of its module's."""
+    known = {projection.name for projection in shape.projections.values()}
+    for operation in shape.contract.operations.values():
+        for name in operation.declaration.projections:
+            if name not in known:
+                raise ContractError(
+                    f"{operation.contract}.{operation.name} says projections={name!r}, and its "
+                    f"module {shape.name!r} has {sorted(known) or 'none'}. Mend the name, or "
+                    "annotate the projection on the module."
+                )

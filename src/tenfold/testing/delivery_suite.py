@@ -3,8 +3,6 @@
 The second half of the conformance cases of the ports `Queue` and `QueueDesk`.
 """
 
-# ruff: noqa: D102  (the names of cases say what must hold)
-
 from __future__ import annotations
 
 from typing import Any

@@ -3,8 +3,6 @@
 An adapter's test file subclasses the classes below and gives a fixture `bench`.
 """
 
-# ruff: noqa: D102  (the names of cases say what must hold)
-
 from __future__ import annotations
 
 from collections.abc import Sequence

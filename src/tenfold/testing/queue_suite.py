@@ -4,8 +4,6 @@ An adapter's test file subclasses the classes below and those of
 `delivery_suite`, and gives a fixture `bench`.
 """
 
-# ruff: noqa: D102  (the names of cases say what must hold)
-
 from __future__ import annotations
 
 from datetime import timedelta

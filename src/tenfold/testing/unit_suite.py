@@ -87,7 +87,18 @@ class AtomicCases:
         assert await bench.audit.total("a") == 5
 
     @pytest.mark.parametrize(
-        "then", ["fail", "refuse undeclared", "call", "sleep", "yield", "gather", "swallow"]
+        "then",
+        [
+            "fail",
+            "refuse undeclared",
+            "call",
+            "sleep",
+            "yield",
+            "gather",
+            "swallow call",
+            "swallow sleep",
+            "swallow yield",
+        ],
     )
     async def test_what_fails_leaves_nothing(self, bench: ProbeBench, then: str) -> None:
         error = await fails(bench.ledger.deposit("a", 5, then))
@@ -168,7 +179,7 @@ class GatherCases:
         assert "audit.notes" in str(error)
         assert "above the handler's first statement" in str(error)
 
-    @pytest.mark.parametrize("then", ["sleep", "yield", "gather", "swallow"])
+    @pytest.mark.parametrize("then", ["sleep", "yield", "gather", "swallow sleep", "swallow yield"])
     async def test_a_foreign_await_inside_says_how_to_mend_it(
         self, bench: ProbeBench, then: str
     ) -> None:
@@ -214,6 +225,43 @@ class CallCases:
         # Three attempts, each of which called the command and then failed.
         assert await bench.audit.notes("a") == ["fail"]
         assert await bench.ledger.balance("a") == 0
+
+    async def test_a_job_that_leaves_a_call_out_does_the_others_once(
+        self, bench: ProbeBench
+    ) -> None:
+        await bench.ledger.start_marking("a")
+        await bench.settle()
+        assert await bench.audit.notes("a") == ["first", "marked"]
+
+    async def test_a_job_retried_after_days_does_its_calls_once(self, bench: ProbeBench) -> None:
+        await bench.ledger.start_job("a", "fail")
+        await bench.settle()
+        bench.clock.jump(timedelta(days=40).total_seconds())
+        queue = bench.host.modules["ledger"].queue
+        dead = await queue.entries(state="dead", handler="note_later", after=0, limit=10)
+        assert await queue.retry([entry.id for entry in dead]) == 1
+        bench.host.worker("ledger").wake()
+        await bench.settle()
+        assert await bench.audit.notes("a") == ["fail"]
+
+    async def test_subscribers_of_one_event_make_their_calls_each(self, bench: ProbeBench) -> None:
+        await bench.ledger.deposit("a", 777)
+        await bench.settle()
+        assert sorted(await bench.audit.notes("a")) == ["deposited 777", "echo", "echo"]
+
+    async def test_one_key_on_two_operations_calls_for_each(self, bench: ProbeBench) -> None:
+        ledger = keyed(bench.ledger, "k-1")
+        assert await ledger.settle("a") == 1
+        assert await ledger.settle_too("a") == 2
+
+    async def test_a_command_that_is_late_after_a_call_says_that_it_may_be_done(
+        self, bench: ProbeBench
+    ) -> None:
+        error = await fails(keyed(bench.ledger, "k-1").settle_slowly("a"))
+        assert isinstance(error, DeadlineExceededError)
+        assert error.outcome is Outcome.MAYBE_DONE
+        assert "Nothing was committed" not in str(error)
+        assert await bench.audit.notes("a") == ["settled"]
 
     async def test_a_permission_is_asked_for(self, bench: ProbeBench) -> None:
         await bench.host.proxy(Ledger, principal=AUDITOR).only_auditors()

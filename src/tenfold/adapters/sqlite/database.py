@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Mapping, Sequence
+from threading import get_ident
 from typing import Any
 
 import msgspec
@@ -15,7 +16,14 @@ from tenfold.contracts.errors import OutOfUnitOfWorkError
 from tenfold.contracts.operations import Kind
 from tenfold.contracts.refusals import Refusal
 from tenfold.ports.database import Reads
-from tenfold.ports.unit import OPEN, BufferedWrite, Message, Unit, current_message
+from tenfold.ports.unit import (
+    OPEN,
+    BufferedWrite,
+    Message,
+    Unit,
+    current_message,
+    foreign_await,
+)
 
 __all__ = ["SqliteDatabase"]
 
@@ -123,7 +131,10 @@ class SqliteDatabase:
         self, statement: Any, /, *, refuse: Mapping[str, Refusal] | None = None, **parameters: Any
     ) -> None:
         """Hand over a write for the commit. See `Database.buffer`."""
-        self._writing().buffered.append(
+        unit = self._writing()
+        if unit.closed:
+            raise _ended()
+        unit.buffered.append(
             BufferedWrite(statement=statement, parameters=parameters, refuse=refuse or {})
         )
 
@@ -147,9 +158,22 @@ class SqliteDatabase:
 
 async def _open(unit: Unit) -> OpenUnit:
     if unit.session is None:
+        if unit.closed:
+            raise _ended()
         await OPEN
     opened: OpenUnit = unit.session
+    if opened.thread != get_ident():
+        raise foreign_await(
+            opened.module, "a statement in a task of its own, beside the handler that is stepped,"
+        )
     return opened
+
+
+def _ended() -> OutOfUnitOfWorkError:
+    return OutOfUnitOfWorkError(
+        "A task used the database after the unit of work of its message had ended. Nothing was "
+        "changed by it. Await the task in the handler, before its first statement."
+    )
 
 
 def _mine(store: SqliteStore) -> Message:

@@ -6,6 +6,7 @@ import asyncio
 import sqlite3
 import time
 from collections.abc import Callable, Mapping, Sequence
+from threading import get_ident
 from typing import TYPE_CHECKING, Any
 
 from tenfold.adapters.sqlite.planner import Plan, Planner, constraint_of
@@ -22,7 +23,7 @@ __all__ = ["OpenUnit"]
 class OpenUnit:
     """One open unit of work on the writer's thread. Nothing here ever suspends."""
 
-    __slots__ = ("_connection", "_generations", "_module", "_planner", "_tables", "_unit")
+    __slots__ = ("_connection", "_generations", "_planner", "_tables", "_unit", "module", "thread")
 
     def __init__(
         self,
@@ -36,7 +37,8 @@ class OpenUnit:
         self._connection = connection
         self._planner = planner
         self._tables = tables
-        self._module = module
+        self.module = module
+        self.thread = get_ident()
         self._unit = unit
         self._generations = generations
 
@@ -94,7 +96,7 @@ class OpenUnit:
             raise asyncio.CancelledError
         if time.monotonic() > self._unit.deadline:
             raise DeadlineExceededError(
-                f"The deadline of a message passed inside its unit of work in {self._module!r}. "
+                f"The deadline of a message passed inside its unit of work in {self.module!r}. "
                 "Nothing was committed. Send it again, or give the operation a longer timeout_s."
             )
 

@@ -157,6 +157,8 @@ class SqliteStore:
         value = task.value
         if task.handler is not None:
             value = self._step(task.handler, task.context, unit, opened)
+            if unit.broken is not None:
+                raise unit.broken  # the handler caught it, and went on
         if unit.buffered:
             opened.flush()
         position = self._flush(connection, unit, value, now, news)

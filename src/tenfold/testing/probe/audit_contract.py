@@ -18,6 +18,11 @@ class Audit(Contract, Protocol):
         """Write a note; returns how many there are."""
         ...
 
+    @command(who="internal")
+    async def mark(self, account: Name) -> int:
+        """Write the note `marked`; returns how many notes there are."""
+        ...
+
     @query(who="internal")
     async def notes(self, account: Name) -> list[str]:
         """The notes on an account, oldest first."""

@@ -63,6 +63,21 @@ class Ledger(Contract, Protocol):
         """A keyed command, which may call other modules' commands."""
         ...
 
+    @command(who="internal", key="required")
+    async def settle_too(self, account: Name) -> int:
+        """Another keyed command, which calls the same command of the other module."""
+        ...
+
+    @command(who="internal", key="required", timeout_s=0.2)
+    async def settle_slowly(self, account: Name) -> int:
+        """A keyed command whose time is up after the command that it calls."""
+        ...
+
+    @command(who="internal")
+    async def start_marking(self, account: Name) -> str:
+        """Enqueue a job whose first call depends on what is there."""
+        ...
+
     @command(who="internal")
     async def settle_without_key(self, account: Name) -> int:
         """A command without a key, which may not."""

@@ -101,9 +101,9 @@ class LedgerModule(Ledger):
             await asyncio.sleep(0)
         if then == "gather":
             await asyncio.gather(self.db.value(BALANCE, account=account))
-        if then == "swallow":
+        if then.startswith("swallow"):
             try:
-                await asyncio.sleep(0)
+                await self._misbehave(then.removeprefix("swallow "), account)
             except Exception:
                 pass
 
@@ -135,6 +135,17 @@ class LedgerModule(Ledger):
     async def settle(self, account: str) -> int:
         return await self.audit.note(account, "settled")
 
+    async def settle_too(self, account: str) -> int:
+        return await self.audit.note(account, "settled")
+
+    async def settle_slowly(self, account: str) -> int:
+        number = await self.audit.note(account, "settled")
+        await asyncio.sleep(30)
+        return number
+
+    async def start_marking(self, account: str) -> str:
+        return self.mark_later.enqueue(account)
+
     async def settle_without_key(self, account: str) -> int:
         return await self.audit.note(account, "settled")
 
@@ -165,6 +176,26 @@ class LedgerModule(Ledger):
     async def note_with_key(self, account: str, key: str) -> None:
         """Write a note under a key that the caller chose."""
         await keyed(self.audit, key).note(account, key)
+
+    @job(attempts=3, backoff_s=0.01)
+    async def mark_later(self, account: str) -> None:
+        """Run again, it leaves its first call out, since what that did is there."""
+        if not await self.audit.notes(account):
+            await self.audit.note(account, "first")
+        await self.audit.mark(account)
+        raise ZeroDivisionError("asked to fail")
+
+    @subscribe
+    async def echo_one(self, event: Deposited) -> None:
+        """One of two subscribers that call the same command for the same event."""
+        if event.amount == 777:
+            await self.audit.note(event.account, "echo")
+
+    @subscribe
+    async def echo_two(self, event: Deposited) -> None:
+        """The other of the two."""
+        if event.amount == 777:
+            await self.audit.note(event.account, "echo")
 
     @schedule("0 3 * * *")
     async def interest(self) -> None:
@@ -204,6 +235,9 @@ class AuditModule(Audit):
         number = int(await self.db.value(LAST_NOTE)) + 1
         await self.db.execute(ADD_NOTE, number=number, account=account, text=text)
         return number
+
+    async def mark(self, account: str) -> int:
+        return await self.note(account, "marked")
 
     async def notes(self, account: str) -> list[str]:
         return [row.text for row in await self.db.all(NOTES_OF, account=account)]
