@@ -117,9 +117,15 @@ class Host:
         except BaseException:
             self._close()
             raise
-        for runtime in self.modules.values():
-            await _hook(runtime.instance, "started")
-        await self._begin_background()
+        hooked: list[ModuleRuntime] = []
+        try:
+            for runtime in self.modules.values():
+                await _hook(runtime.instance, "started")
+                hooked.append(runtime)
+            await self._begin_background()
+        except BaseException:
+            await self._end(hooked, 0.0)
+            raise
 
     async def stop(self, *, drain_s: float = 10.0) -> None:
         """Admit nothing more, finish or give back what runs, then close the files.
@@ -129,17 +135,23 @@ class Host:
         """
         if self._calls is not None:
             await self._calls.drain(drain_s)
-        for task in self._rebuilds.values():
-            task.cancel()
-        await asyncio.gather(*self._rebuilds.values(), return_exceptions=True)
-        if self._retention is not None:
-            await self._retention.stop()
-        await asyncio.gather(*(schedules.stop() for schedules in self._schedules.values()))
-        await asyncio.gather(*(relay.stop() for relay in self._relays.values()))
-        await asyncio.gather(*(worker.drain(drain_s) for worker in self._workers.values()))
-        for runtime in self.modules.values():
-            await _hook(runtime.instance, "stopping")
-        self._close()
+        await self._end(list(self.modules.values()), drain_s)
+
+    async def _end(self, hooked: list[ModuleRuntime], drain_s: float) -> None:
+        """End the background work and the modules that had started; the files close in any case."""
+        try:
+            for task in self._rebuilds.values():
+                task.cancel()
+            await asyncio.gather(*self._rebuilds.values(), return_exceptions=True)
+            if self._retention is not None:
+                await self._retention.stop()
+            await asyncio.gather(*(schedules.stop() for schedules in self._schedules.values()))
+            await asyncio.gather(*(relay.stop() for relay in self._relays.values()))
+            await asyncio.gather(*(worker.drain(drain_s) for worker in self._workers.values()))
+            for runtime in hooked:
+                await _hook(runtime.instance, "stopping")
+        finally:
+            self._close()
 
     @property
     def entry(self) -> Entry:
