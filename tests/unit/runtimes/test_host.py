@@ -28,6 +28,7 @@ from tenfold.runtimes.host import Host
 from tenfold.runtimes.topology import Product, Topology
 from tenfold.tables.columns import metadata, tenant
 from tenfold.testing.probe.ledger_contract import Deposited
+from tenfold.testing.probe.modules import AuditModule, LedgerModule
 
 TABLES = metadata()
 SEEN = Table("seen", TABLES, tenant(), Column("name", Text, primary_key=True))
@@ -55,14 +56,6 @@ class Door(Contract, Protocol):
 
 class Window(Contract, Protocol):
     """A window, which no module here offers."""
-
-
-class Cover(Contract, Protocol):
-    """A second contract, without operations."""
-
-
-class Roof(Cover):
-    """A second module, which does nothing."""
 
 
 class Settings(Struct):
@@ -248,11 +241,11 @@ async def test_tables_without_migrations_stop_the_start(tmp_path: Path) -> None:
 async def test_a_hook_that_fails_stops_the_start(tmp_path: Path) -> None:
     told: list[str] = []
 
-    class First(DoorModule):
+    class First(LedgerModule):  # type: ignore[misc]
         async def stopping(self) -> None:
             told.append("stopping")
 
-    class Second(Roof):
+    class Second(AuditModule):  # type: ignore[misc]
         async def started(self) -> None:
             raise RuntimeError("the hinge is missing")
 
