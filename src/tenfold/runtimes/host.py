@@ -14,8 +14,9 @@ import structlog
 from tenfold.adapters.sqlite.writer import CommitNews
 from tenfold.contracts.contract import OperationSpec
 from tenfold.contracts.envelope import OPERATOR, Envelope, Principal
-from tenfold.contracts.errors import OverloadedError, TenfoldError
+from tenfold.contracts.errors import OverloadedError
 from tenfold.contracts.operations import Kind
+from tenfold.path.attempts import error_text
 from tenfold.path.background import NoArguments
 from tenfold.path.calls import Calls
 from tenfold.path.delivery import Delivery
@@ -236,11 +237,15 @@ class Host:
         async def work() -> None:
             try:
                 await projections.rebuild(name, progress)
-            except TenfoldError as error:
+            except asyncio.CancelledError:
+                if not begun.done():
+                    begun.set_exception(_not_begun(module, name))
+                raise
+            except Exception as error:  # also what SQLite or a module's code says of its tables
                 if not begun.done():
                     begun.set_exception(error)
                 else:
-                    _log.error("rebuild_failed", module=module, projection=name, error=str(error))
+                    _log_failed(module, name, error)
 
         self._rebuilds[module, name] = asyncio.create_task(work(), name=f"rebuild {module}.{name}")
         return await begun
@@ -412,7 +417,14 @@ class Host:
         self._listen_to_jumps()
         for module, names in self._unfinished.items():
             for name in {*names, *self._opened[module].outdated}:
-                await self.rebuild(module, name)
+                await self._go_on_rebuilding(module, name)
+
+    async def _go_on_rebuilding(self, module: str, name: str) -> None:
+        """A rebuild that cannot go on keeps nobody from starting: the old generation serves."""
+        try:
+            await self.rebuild(module, name)
+        except Exception as error:
+            _log_failed(module, name, error)
 
     def _listen_to_jumps(self) -> None:
         """A clock that tests hold tells when it was moved: whoever sleeps until a moment looks."""
@@ -471,6 +483,17 @@ class Host:
             opened.close()
         self._opened.clear()
         self._around.readers.close()
+
+
+def _log_failed(module: str, name: str, error: Exception) -> None:
+    _log.error("rebuild_failed", module=module, projection=name, error=error_text(error))
+
+
+def _not_begun(module: str, name: str) -> OverloadedError:
+    return OverloadedError(
+        f"The product stops, so the rebuild of {module}.{name} was not begun. Nothing was done. "
+        "Ask for it again after the start."
+    )
 
 
 async def _hook(instance: Any, name: str) -> None:
