@@ -48,11 +48,16 @@ class NoArguments(Struct):
 def read_background(owner: type, projection: str | None = None) -> list[HandlerSpec]:
     """Read the background handlers of a module's class, or of one of its projections.
 
+    Inherited ones count, unless the class says something else under their name.
+
     Returns: specifications in the order of declaration; `method` is unbound.
     Raises: ContractError naming the method and what it lacks.
     """
     found: list[HandlerSpec] = []
-    for name, member in vars(owner).items():
+    members: dict[str, Any] = {}
+    for base in reversed(owner.__mro__):
+        members.update(vars(base))
+    for name, member in members.items():
         declared = getattr(member, BACKGROUND_ATTRIBUTE, None)
         prefix = f"{projection}." if projection else ""
         place = f"{owner.__name__}.{name}"
