@@ -21,8 +21,8 @@ _RARE = ("scheduled", "schedule run")
 def decide_kills(rng: Random, size: str) -> list[list[str]]:
     """The points of each segment: a segment's kills meet the same data, and are judged together.
 
-    A run of the schedule survives two lost claims and no third, by its declaration,
-    so at most one kill of a segment is aimed at it.
+    A run of the schedule survives two lost claims and no third, by its declaration, so at
+    most one kill of a segment is aimed at it.
     """
     if size == "small":
         kills = [*rng.sample(POINTS, 6), RANDOM, RANDOM]

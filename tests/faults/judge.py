@@ -88,7 +88,11 @@ def await_settled(data: Path, within_s: float = 40.0) -> list[str]:
 
 
 def dead_letters(data: Path) -> list[str]:
-    """Every dead letter of every module."""
+    """Every dead letter of every module.
+
+    But for a run of a schedule whose claims were lost to its last attempt: three kills in a row
+    end one as declared, and the next time of the schedule makes up for it.
+    """
     return [
         f"{module}: {handler} is dead after {attempts} attempts: {error}"
         for module in MODULES
@@ -96,6 +100,7 @@ def dead_letters(data: Path) -> list[str]:
             data / f"{module}.db",
             "SELECT handler, attempts, last_error FROM tenfold_queue WHERE waits = 0",
         )
+        if not (handler in _SCHEDULES and "claim was lost" in error)
     ]
 
 

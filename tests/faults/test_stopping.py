@@ -20,7 +20,7 @@ DRAIN_S = 10.0
 def test_sigterm_under_load_drains_and_loses_nothing(tmp_path: Path, seed: int) -> None:
     data, port, journal = tmp_path / "data", free_port(), Journal()
     load = Load(journal, port, Random(seed), threads=12)
-    for _ in range(3):
+    for _ in range(2):
         with StoreProcess(data, port) as store:
             assert store.await_ready(), store.tail()
             load.start()
