@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from asyncio import AbstractEventLoop, BaseTransport, TimerHandle
+from asyncio import AbstractEventLoop, BaseTransport, TimerHandle, Transport
 from typing import Any, ClassVar
 
 import msgspec
@@ -30,6 +30,48 @@ def bounded_protocol(*, max_head_bytes: int, head_timeout_s: float) -> type[Http
         (_BoundedHttpProtocol,),
         {"max_head_bytes": max_head_bytes, "head_timeout_s": head_timeout_s},
     )
+
+
+class _OneWrite:
+    """A transport that sends an answer's head together with the body that follows it at once.
+
+    Each write is a system call that wakes the reader: a quarter of what a small
+    answer cost. A head whose body does not follow in the same step goes alone.
+    """
+
+    __slots__ = ("_began", "_head", "_loop", "_transport")
+
+    def __init__(self, transport: Transport, loop: AbstractEventLoop) -> None:
+        self._transport = transport
+        self._loop = loop
+        self._head = b""
+        self._began = False
+
+    def write(self, data: bytes) -> None:
+        """Send, or hold back for a moment what comes first."""
+        if self._head:
+            head, self._head = self._head, b""
+            self._transport.write(head + data)
+        elif self._began or data.startswith(b"HTTP/1.1 100"):
+            self._transport.write(data)
+        else:
+            self._began = True
+            self._head = data
+            self._loop.call_soon(self._flush)
+
+    def close(self) -> None:
+        """Send what is held back, then close."""
+        self._flush()
+        self._transport.close()
+
+    def is_closing(self) -> bool:
+        """Whether it is closed or about to be."""
+        return self._transport.is_closing()
+
+    def _flush(self) -> None:
+        if self._head:
+            head, self._head = self._head, b""
+            self._transport.write(head)
 
 
 class _BoundedHttpProtocol(HttpToolsProtocol):
@@ -76,6 +118,9 @@ class _BoundedHttpProtocol(HttpToolsProtocol):
         self._in_head = False
         self._unwatch()
         super().on_headers_complete()
+        cycle = self.cycle
+        if cycle is not None and self.scope["method"] != "HEAD":  # which has no body to wait for
+            cycle.transport = _OneWrite(cycle.transport, self.loop)  # type: ignore[assignment]
 
     def send_400_response(self, msg: str) -> None:
         """Answer what is no HTTP, and close."""
