@@ -242,6 +242,33 @@ async def test_mounts_get_what_nothing_else_answers_and_their_lifespan() -> None
 
 
 @pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("target", "accept", "content_type", "told_by"),
+    [
+        ("/v1/nothing", "*/*", "text/html; charset=utf-8", "edge"),
+        ("/v1/nothing", "application/json", "text/plain", "edge"),
+        ("/v1/nothing", "text/html,*/*;q=0.8", "text/html", "mount"),
+        ("/v1/nothing", "*/*", "application/json", "mount"),
+        ("/nothing", "*/*", "text/html", "mount"),
+    ],
+)
+async def test_a_program_that_misses_a_route_is_told_by_a_problem_not_by_a_page(
+    target: str, accept: str, content_type: str, told_by: str
+) -> None:
+    async def site(scope: Any, receive: Any, send: Any) -> None:
+        headers = [(b"Content-Type", content_type.encode())]
+        await send({"type": "http.response.start", "status": 404, "headers": headers})
+        await send({"type": "http.response.body", "body": b"the mount's"})
+
+    answer = await Caller(mounts={"/": site}).send("GET", target, None, {"accept": accept})
+    assert answer.status == 404
+    if told_by == "edge":
+        assert answer.json()["code"] == "http.not_found"
+    else:
+        assert answer.body == b"the mount's"
+
+
+@pytest.mark.anyio
 async def test_a_mount_that_does_not_start_stops_the_start() -> None:
     async def broken(scope: Any, receive: Any, send: Any) -> None:
         await receive()

@@ -16,12 +16,14 @@ _opener = build_opener(ProxyHandler({}))
 
 
 class Answer:
-    """A status, headers by lower-case name, and the body as JSON."""
+    """A status, headers by lower-case name, and the body: `body` as JSON, `text` otherwise."""
 
     def __init__(self, status: int, headers: Mapping[str, str], body: bytes) -> None:
         self.status = status
         self.headers = {name.lower(): value for name, value in headers.items()}
-        self.body: Any = json.loads(body) if body else None
+        self.text = body.decode(errors="replace")
+        is_json = "json" in self.headers.get("content-type", "")
+        self.body: Any = json.loads(body) if body and is_json else None
 
     def __repr__(self) -> str:
         return f"{self.status} {self.body}"
@@ -35,11 +37,12 @@ class Shop:
 
     def get(self, path: str, **query: Any) -> Answer:
         asked = {name.rstrip("_"): value for name, value in query.items() if value is not None}
-        return self._send("GET", path + ("?" + urlencode(asked) if asked else ""), None, {})
+        return self.send("GET", path + ("?" + urlencode(asked) if asked else ""))
 
     def post(self, path: str, body: Any, **headers: str) -> Answer:
         named = {name.replace("_", "-"): value for name, value in headers.items()}
-        return self._send("POST", path, json.dumps(body).encode(), named)
+        named["Content-Type"] = "application/json"
+        return self.send("POST", path, json.dumps(body).encode(), named)
 
     def product(self, price: str = "2.55", stock: int = 0, currency: str = "GBP") -> dict[str, Any]:
         """A new product of its own for one test, with so much stock."""
@@ -85,12 +88,17 @@ class Shop:
         found: dict[str, int] = self.get(f"/v1/products/{product['id']}/stock").body
         return found
 
-    def _send(
-        self, method: str, path: str, body: bytes | None, headers: Mapping[str, str]
+    def send(
+        self,
+        method: str,
+        path: str,
+        body: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> Answer:
-        request = Request(self.base_url + path, data=body, method=method, headers=dict(headers))
-        if body is not None:
-            request.add_header("Content-Type", "application/json")
+        """Send one request as it is."""
+        request = Request(
+            self.base_url + path, data=body, method=method, headers=dict(headers or {})
+        )
         try:
             with _opener.open(request, timeout=30) as reply:
                 return Answer(reply.status, dict(reply.headers), reply.read())

@@ -14,7 +14,7 @@ from tests.faults.store_process import STORE, StoreProcess, free_port
 from tests.topologies.shop_client import Shop, eventually
 
 # The store's orders, but for a statement that stands above the call to the catalog.
-_HASTY = '''
+_HASTY = """
 from __future__ import annotations
 
 from store.inventory.contract import StockReserved
@@ -34,7 +34,7 @@ class HastyOrders(OrdersModule):
     async def look_again(self, event: StockReserved) -> None:
         await self.db.value(tables.FIND_INVOICE, invoice_no="none")
         await self.catalog.get_products([])
-'''
+"""
 
 
 @pytest.fixture
@@ -75,6 +75,4 @@ def test_the_call_fails_in_the_prototype_and_the_log_says_how_to_mend_it(
     # Background work fails in the same way, is tried again, and harms no other work.
     ended = shop.settled_order("patient", (lamp, 1))
     assert ended["status"] == "confirmed"
-    assert eventually(
-        lambda: "catalog.get_products after its unit" in process.tail(40_000) or None
-    )
+    assert eventually(lambda: "catalog.get_products after its unit" in process.tail(40_000) or None)

@@ -59,6 +59,8 @@ class _HttpEdge:
         self._cors = Cors(product.settings) if product.settings.allowed_origins else None
         self._routes: Routes[_Target] = Routes()
         self._in_progress = 0
+        self._beginnings: set[bytes] = set()
+        """First segments of the contracts' paths, such as `v1`."""
         pages = Pages(product)
         for path, page in pages.routes.items():
             self._routes.add("GET", path, _Target("edge.page", page, bounded=False), "Tenfold")
@@ -70,6 +72,7 @@ class _HttpEdge:
                     f"The route {method} {path} of {owner} is under {path.split('/')[1]!r}, which "
                     "Tenfold keeps for itself. Give it another path."
                 )
+            self._beginnings.add(path.split("/")[1].encode())
             endpoint = Endpoint(name, spec, product, entry)
             self._routes.add(method, path, _Target(name, endpoint.answer, bounded=True), owner)
 
@@ -93,7 +96,7 @@ class _HttpEdge:
             place, values = self._routes.find(exchange.raw_path)
             if place is None:
                 mounted = True
-                if await self._mounts.serve(scope, receive, send, _path(scope)):
+                if await self._mount(exchange, send):
                     return
                 mounted = False
                 raise RouteNotFoundError(
@@ -120,6 +123,22 @@ class _HttpEdge:
             answer = problem_answer(problem, problem_form(exchange.headers.get(b"accept")))
         await self._send(answer, exchange, send)
         product.edge.observe(label, answer.label, product.clock.monotonic() - started)
+
+    async def _mount(self, exchange: Exchange, send: Send) -> bool:
+        """Let a mount answer; False where none did.
+
+        A mount also gets what resembles a route and is none. Where it answers 404
+        with a page or a text, which is for people, a program is told by a problem.
+        """
+        path = _path(exchange.scope)
+        beginning = exchange.raw_path[1:].partition(b"/")[0]
+        if beginning not in self._beginnings or b"text/html" in exchange.headers.get(
+            b"accept", b""
+        ):
+            return await self._mounts.serve(exchange.scope, exchange.receive, send, path)
+        held = _HeldNotFound(send)
+        served = await self._mounts.serve(exchange.scope, exchange.receive, held, path)
+        return served and not held.found_nothing
 
     async def _serve(self, target: _Target, exchange: Exchange, values: Sequence[str]) -> Answer:
         if not target.bounded:
@@ -165,6 +184,22 @@ class _HttpEdge:
             await send({"type": f"{kind}.complete"})
             if not begins:
                 return
+
+
+class _HeldNotFound:
+    """Passes on what an application sends, but for a 404 that is written for people."""
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+        self.found_nothing = False
+
+    async def __call__(self, message: Any) -> None:
+        if message["type"] == "http.response.start":
+            headers = {name.lower(): value for name, value in message.get("headers", ())}
+            is_text = headers.get(b"content-type", b"text/plain").startswith(b"text/")
+            self.found_nothing = message["status"] == 404 and is_text
+        if not self.found_nothing:
+            await self._send(message)
 
 
 def _path(scope: Scope) -> str:
