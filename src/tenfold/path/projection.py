@@ -3,7 +3,7 @@
     begin a generation ──> relay: the whole log, paced ──> queue ──> its own tables
                                         │ caught up
                                         v
-                             swap: it answers, the old one is dropped
+                             swap: it answers; then the old one is dropped
 
 A rebuild is resumable: what it has read and what is queued is stored like any
 subscription's, so after a kill it goes on where it was.
@@ -11,10 +11,12 @@ subscription's, so after a kill it goes on where it was.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 
 from tenfold.contracts.errors import TenfoldError
 from tenfold.contracts.structs import Struct
+from tenfold.path.attempts import error_text
 from tenfold.path.relay import Feed, Relay
 from tenfold.path.signals import Signal
 from tenfold.ports.outbox import Outbox
@@ -30,6 +32,7 @@ __all__ = [
     "UnknownProjectionError",
 ]
 
+_log = logging.getLogger("tenfold.projection")
 NEAR = 1000
 """Outbox rows that a generation may lack at the swap; what it lacks is on its way to it."""
 LOOK_S = 0.5
@@ -210,7 +213,8 @@ class Projections:
         return {source: await self._parts.sources[source].head() for source in sources}
 
     async def _swap(self, name: str, generation: int, shadow: list[Feed]) -> None:
-        old = [_of_generation(f, self._active[name]).key for f in self._parts.feeds[name]]
+        before = self._active[name]
+        old = [_of_generation(f, before).key for f in self._parts.feeds[name]]
         async with self._parts.relay.exchanging(old):
             await self._parts.generations.swap(name, generation)
             self._active[name] = generation
@@ -219,6 +223,18 @@ class Projections:
         self._parts.relay.follow(
             [_of_generation(feed, generation) for feed in self._parts.feeds[name]]
         )
+        # Only now that queries are told of the new one: those that read the old one find it.
+        try:
+            await self._parts.generations.drop(name, before)
+        except TenfoldError as error:
+            _log.error(
+                "Generation %d of %s.%s was replaced and could not be dropped. It takes up space "
+                "until the next start, which drops it. %s",
+                before,
+                self._parts.module,
+                name,
+                error_text(error),
+            )
 
     async def _refuse_dead(self, name: str, generation: int) -> None:
         for feed in self._parts.feeds[name]:

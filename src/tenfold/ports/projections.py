@@ -31,9 +31,12 @@ class Generations(Protocol):
         ...
 
     async def swap(self, name: str, generation: int) -> None:
-        """Let a generation answer from now on, in one transaction, and drop the one before."""
+        """Let a generation answer from now on, in one transaction.
+
+        The one before is kept, for those who still read it, until it is dropped.
+        """
         ...
 
-    async def abandon(self, name: str, generation: int) -> None:
-        """Drop a generation that is being built, with its positions and queue entries."""
+    async def drop(self, name: str, generation: int) -> None:
+        """Drop a generation that does not answer, with its positions and queue entries."""
         ...

@@ -58,3 +58,25 @@ async def test_tables_that_cannot_be_made_fail_the_rebuild_and_not_the_start(
         assert await probe.audit.total("a") == 1
         with pytest.raises(Exception, match="no_such_column"):
             await probe.host.rebuild("audit", "totals")
+
+
+async def test_no_query_fails_while_generations_are_swapped(tmp_path: Path) -> None:
+    async with Probe(tmp_path) as probe:
+        await probe.ledger.deposit("a", 5)
+        await probe.host.idle()
+        seen: set[int] = set()
+        ended = False
+
+        async def look() -> None:
+            while not ended:
+                seen.add(await probe.audit.total("a"))
+
+        lookers = [asyncio.create_task(look()) for _ in range(30)]
+        for _ in range(5):
+            await probe.host.rebuild("audit", "totals")
+            await probe.host.rebuilt("audit", "totals")
+        ended = True
+        await asyncio.gather(*lookers)
+        assert seen == {5}
+        made = await probe.host.modules["audit"].generations.state()
+        assert made["totals"].active == 6

@@ -110,7 +110,7 @@ async def test_the_first_start_makes_generation_one_with_its_indexes(
 
 
 @pytest.mark.anyio
-async def test_a_rebuild_has_tables_of_its_own_and_the_swap_drops_the_old_ones(
+async def test_a_rebuild_has_tables_of_its_own_and_the_old_ones_are_dropped_after_the_swap(
     connection: sqlite3.Connection, generations: SqliteGenerations
 ) -> None:
     assert await generations.begin("past") == 2
@@ -121,6 +121,8 @@ async def test_a_rebuild_has_tables_of_its_own_and_the_swap_drops_the_old_ones(
     leave_traces(connection, "pastime.placed", 1)
     await generations.swap("past", 2)
     assert await generations.state() == {"past": GenerationState(active=2)}
+    assert "history__1" in names(connection)
+    await generations.drop("past", 1)
     assert not {name for name in names(connection) if "__1" in name}
     assert traces(connection) == {("past.placed", 2), ("pastime.placed", 1)}
 
@@ -131,7 +133,7 @@ async def test_an_abandoned_generation_leaves_nothing_and_its_number_is_not_used
 ) -> None:
     await generations.begin("past")
     leave_traces(connection, "past.placed", 2)
-    await generations.abandon("past", 2)
+    await generations.drop("past", 2)
     assert await generations.state() == {"past": GenerationState(active=1)}
     assert not {name for name in names(connection) if "__2" in name}
     assert traces(connection) == set()
@@ -148,14 +150,46 @@ async def test_begun_again_the_unfinished_generation_is_dropped(
 
 
 @pytest.mark.anyio
-async def test_a_generation_that_is_not_being_built_is_neither_swapped_nor_abandoned(
+async def test_only_the_one_being_built_is_swapped_in_and_the_one_that_answers_stays(
     generations: SqliteGenerations,
 ) -> None:
-    for act in (generations.swap, generations.abandon):
-        with pytest.raises(GenerationError, match="not the one being built"):
-            await act("past", 1)
+    with pytest.raises(GenerationError, match="not the one being built"):
+        await generations.swap("past", 1)
+    with pytest.raises(GenerationError, match="answers, so it cannot be dropped"):
+        await generations.drop("past", 1)
     with pytest.raises(GenerationError, match="This module has: past"):
         await generations.begin("future")
+
+
+@pytest.mark.anyio
+async def test_what_was_swapped_out_and_not_dropped_is_dropped_at_the_start(
+    connection: sqlite3.Connection, generations: SqliteGenerations
+) -> None:
+    leave_traces(connection, "past.placed", 1)
+    await generations.swap("past", await generations.begin("past"))
+    assert {"history__1", "history__2"} <= names(connection)
+    assert generations.ensure(connection) == []
+    assert not {name for name in names(connection) if "__1" in name}
+    assert traces(connection) == set()
+    await generations.drop("past", 1)
+
+
+@pytest.mark.anyio
+async def test_a_build_of_another_shape_is_dropped_at_the_start_and_reported(
+    connection: sqlite3.Connection, generations: SqliteGenerations
+) -> None:
+    assert await generations.begin("past") == 2
+    changed = SqliteGenerations(
+        OneConnection(connection), {"past": [history(Column("size", Integer))]}
+    )
+    assert changed.ensure(connection) == ["past"]
+    assert await changed.state() == {"past": GenerationState(active=1)}
+    assert not {name for name in names(connection) if "__2" in name}
+    assert await changed.begin("past") == 3
+    assert changed.ensure(connection) == ["past"]
+    assert await changed.state() == {"past": GenerationState(active=1, building=3)}
+    assert generations.ensure(connection) == ["past"]
+    assert await generations.state() == {"past": GenerationState(active=1)}
 
 
 @pytest.mark.anyio
@@ -180,6 +214,7 @@ async def test_entries_parked_behind_a_dropped_one_are_woken(
     leave_traces(connection, "past.placed", building)
     connection.execute("UPDATE tenfold_queue SET waits = 3 WHERE generation = ?", (building,))
     await generations.swap("past", building)
+    await generations.drop("past", 1)
     assert connection.execute("SELECT waits FROM tenfold_queue").fetchall() == [(1,)]
 
 

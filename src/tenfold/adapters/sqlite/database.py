@@ -12,7 +12,7 @@ import msgspec
 from tenfold.adapters.sqlite.inside import OpenUnit
 from tenfold.adapters.sqlite.planner import Plan
 from tenfold.adapters.sqlite.store import SqliteStore
-from tenfold.contracts.errors import OutOfUnitOfWorkError
+from tenfold.contracts.errors import OutOfUnitOfWorkError, StoreUnavailableError
 from tenfold.contracts.operations import Kind
 from tenfold.contracts.refusals import Refusal
 from tenfold.ports.database import Reads
@@ -46,13 +46,31 @@ class _Reading:
                 "on self.db inside its unit of work."
             )
         generations = _generations(store, message)
+        try:
+            return plan, await self._fetch(message, plan, parameters, generations, most)
+        except StoreUnavailableError:
+            newer = _generations(store, message)
+            if newer == generations:
+                raise
+        # While it waited for a thread another generation was swapped in and the one it was made
+        # for was dropped.
+        return plan, await self._fetch(message, plan, parameters, newer, most)
+
+    async def _fetch(
+        self,
+        message: Message,
+        plan: Plan,
+        parameters: Mapping[str, Any],
+        generations: Mapping[str, int],
+        most: int | None,
+    ) -> list[tuple[Any, ...]]:
         sql, values = plan.render(parameters, message.envelope.tenant, generations)
 
         def fetch(connection: sqlite3.Connection) -> list[tuple[Any, ...]]:
             cursor = connection.execute(sql, values)
             return cursor.fetchall() if most is None else cursor.fetchmany(most)
 
-        return plan, await store.read_rows(fetch, message.deadline)
+        return await self._store.read_rows(fetch, message.deadline)
 
     async def all(
         self, statement: Any, /, *, into: type[Any] | None = None, **parameters: Any

@@ -53,6 +53,7 @@ _LANES: Final = """
 SELECT DISTINCT lane FROM tenfold_queue
 WHERE substr(handler, 1, ?) = ? AND generation = ? AND lane IS NOT NULL
 """
+_BUILD_NONE: Final = "UPDATE tenfold_projections SET building = NULL WHERE name = ?"
 _FORGET: Final = "DELETE FROM {} WHERE substr(handler, 1, ?) = ? AND generation = ?"
 _KEPT_BY_HANDLER: Final = ("tenfold_queue", "tenfold_positions", "tenfold_inbox")
 _DIALECT: Final = SQLiteDialect_pysqlite()
@@ -75,8 +76,12 @@ class SqliteGenerations:
     def ensure(self, connection: sqlite3.Connection) -> list[str]:
         """Make generation 1 of projections that have none, before the module serves.
 
-        Returns: the projections whose tables no longer are as declared; each
-            needs a rebuild, and until then its statements may fail.
+        What a life before left over is dropped: a generation that was swapped out,
+        and one being built whose tables are not as this code declares them.
+
+        Returns: the projections whose tables are not as declared, in the generation
+            that answers or was being built; each needs a rebuild, and until then its
+            statements may fail.
         """
         with _transaction(connection):
             connection.execute(_PROJECTIONS)
@@ -88,11 +93,19 @@ class SqliteGenerations:
                         "INSERT INTO tenfold_projections VALUES (?, 1, NULL, 1)", (name,)
                     )
                     self._make(connection, name, 1)
-            return [
-                name
-                for name, (active, _, _) in known.items()
-                if self._shape_of(connection, name, active) != _shape(self._projections[name])
-            ]
+            outdated: list[str] = []
+            for name, (active, building, _) in known.items():
+                shape = _shape(self._projections[name])
+                shapes = self._shapes(connection, name)
+                if building is not None and shapes.get(building) != shape:
+                    connection.execute(_BUILD_NONE, (name,))
+                    building = None
+                    outdated.append(name)
+                elif shapes.get(active) != shape:
+                    outdated.append(name)
+                for left in shapes.keys() - {active, building}:
+                    self._drop(connection, name, left)
+            return outdated
 
     async def state(self) -> dict[str, GenerationState]:
         """Every projection by name."""
@@ -126,32 +139,35 @@ class SqliteGenerations:
         return await self._session.write(work)
 
     async def swap(self, name: str, generation: int) -> None:
-        """Let a generation answer from now on, in one transaction, and drop the one before.
+        """Let a generation answer from now on, in one transaction. See `Generations.swap`.
 
         Raises: GenerationError (NOT_DONE) where this is not the one being built.
         """
 
         def work(connection: sqlite3.Connection) -> None:
-            active = self._built(connection, name, generation)
+            self._refuse_unless_built(connection, name, generation)
             connection.execute(
                 "UPDATE tenfold_projections SET active = ?, building = NULL WHERE name = ?",
                 (generation, name),
             )
-            self._drop(connection, name, active)
 
         await self._session.write(work)
 
-    async def abandon(self, name: str, generation: int) -> None:
-        """Drop a generation that is being built, with its positions and queue entries.
+    async def drop(self, name: str, generation: int) -> None:
+        """Drop a generation that does not answer. One that is gone already is no mistake.
 
-        Raises: GenerationError (NOT_DONE) where this is not the one being built.
+        Raises: GenerationError (NOT_DONE) for the one that answers.
         """
 
         def work(connection: sqlite3.Connection) -> None:
-            self._built(connection, name, generation)
-            connection.execute(
-                "UPDATE tenfold_projections SET building = NULL WHERE name = ?", (name,)
-            )
+            active, building, _ = self._row(connection, name)
+            if generation == active:
+                raise GenerationError(
+                    f"Generation {generation} of the projection {name!r} answers, so it cannot "
+                    "be dropped. Nothing was changed. Swap another one in first."
+                )
+            if generation == building:
+                connection.execute(_BUILD_NONE, (name,))
             self._drop(connection, name, generation)
 
         await self._session.write(work)
@@ -169,22 +185,24 @@ class SqliteGenerations:
             )
         return row
 
-    def _built(self, connection: sqlite3.Connection, name: str, generation: int) -> int:
-        active, building, _ = self._row(connection, name)
+    def _refuse_unless_built(
+        self, connection: sqlite3.Connection, name: str, generation: int
+    ) -> None:
+        _, building, _ = self._row(connection, name)
         if building != generation:
             raise GenerationError(
                 f"Generation {generation} of the projection {name!r} is not the one being built "
                 f"({building or 'none is'}). Nothing was changed. Another rebuild was begun or "
                 "ended meanwhile: look at its state, and begin again."
             )
-        return active
 
-    def _shape_of(self, connection: sqlite3.Connection, name: str, generation: int) -> str | None:
-        row = connection.execute(
-            "SELECT shape FROM tenfold_generations WHERE projection = ? AND generation = ?",
-            (name, generation),
-        ).fetchone()
-        return None if row is None else str(row[0])
+    def _shapes(self, connection: sqlite3.Connection, name: str) -> dict[int, str]:
+        """The shape of each generation that has tables."""
+        return dict(
+            connection.execute(
+                "SELECT generation, shape FROM tenfold_generations WHERE projection = ?", (name,)
+            ).fetchall()
+        )
 
     def _make(self, connection: sqlite3.Connection, name: str, generation: int) -> None:
         tables = self._projections[name]
