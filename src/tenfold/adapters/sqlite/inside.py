@@ -90,7 +90,19 @@ class OpenUnit:
         sql, values = plan.render(parameters, self._unit.tenant, self._generations)
         return self._connection.execute(sql, values)
 
+    def ensure(self) -> None:
+        """Raise where SQLite has dropped the transaction, at an error that the handler caught.
+
+        What is written then would be committed on its own, whatever becomes of the unit.
+        """
+        if not self._connection.in_transaction:
+            raise sqlite3.OperationalError(
+                "an earlier statement made SQLite roll the transaction back, and the handler "
+                "caught its error and went on"
+            )
+
     def _look(self) -> None:
+        self.ensure()
         # Between statements, never within one: interrupting a write would lose the whole group.
         if self._unit.cancelled:
             raise asyncio.CancelledError

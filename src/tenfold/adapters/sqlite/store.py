@@ -159,6 +159,7 @@ class SqliteStore:
             value = self._step(task.handler, task.context, unit, opened)
             if unit.broken is not None:
                 raise unit.broken  # the handler caught it, and went on
+            opened.ensure()
         if unit.buffered:
             opened.flush()
         position = self._flush(connection, unit, value, now, news)
