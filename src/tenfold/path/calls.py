@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Awaitable, Mapping
 from datetime import timedelta
 from typing import Any, Protocol
 
 import msgspec
-import structlog
 
 from tenfold.contracts.contract import OperationSpec
 from tenfold.contracts.envelope import OPERATOR, Envelope
@@ -33,6 +33,7 @@ from tenfold.path.admit import (
 )
 from tenfold.path.entry import Incoming, Reply
 from tenfold.path.handle import deadline_error, decide_outcome
+from tenfold.path.limit import Limit
 from tenfold.path.module import ModuleRuntime, new_trace
 from tenfold.path.operations import CompiledOperation
 from tenfold.path.positions import Positions
@@ -44,7 +45,7 @@ from tenfold.ports.unit import CURRENT, Message
 __all__ = ["Calls", "decide_call_key"]
 
 _QUERY = Kind.QUERY  # an enumeration's attribute costs more than a name
-_log = structlog.get_logger("tenfold.path")
+_log = logging.getLogger("tenfold.path")
 
 
 class Settled(Protocol):
@@ -182,10 +183,10 @@ class Calls:
         except TenfoldError as error:
             if isinstance(error, HandlerFaultError):
                 _log.error(
-                    "handler_failed",
-                    target=operation.target,
-                    trace_id=trace.trace_id,
+                    "%s failed",
+                    operation.target,
                     exc_info=error.__cause__,
+                    extra={"trace_id": trace.trace_id, "operation": operation.target},
                 )
             decide_outcome(error, message.effects)
             raise
@@ -201,9 +202,9 @@ class Calls:
         timeout_s: float,
     ) -> Reply:
         """Run it with the one timer that a message has which came in."""
+        limit = Limit(timeout_s)
         try:
-            async with asyncio.timeout(timeout_s) as limit:
-                return await self._run(operation, message, incoming)
+            return await limit.run(self._run(operation, message, incoming))
         except TimeoutError as error:
             if not limit.expired():
                 raise
@@ -268,7 +269,7 @@ class Calls:
             latest = await self._carry(read, again, read.timeout_s)
         except (Refusal, TenfoldError) as error:
             # The command is committed: what fails now must not read as if it were not.
-            _log.warning("outcome_unread", target=read.target, error=str(error))
+            _log.warning("The outcome of a command could not be read by %s. %s", read.target, error)
             return reply
         return msgspec.structs.replace(reply, value=latest.value, settled=True)
 
