@@ -99,6 +99,22 @@ def test_background_work_waits_out_a_full_disk(shop: Shop, module: str) -> None:
         assert store.stop() == 0
 
 
+@pytest.mark.parametrize("writes", [20, 150])
+def test_a_start_without_room_says_so_and_the_next_goes_on_from_there(
+    tmp_path: Path, writes: int
+) -> None:
+    data, port = tmp_path / "data", free_port()
+    inject = ("-f", "-q", "-o", "/dev/null", "-e", "trace=pwrite64")
+    full = f"inject=pwrite64:error=ENOSPC:when={writes}+"
+    with StoreProcess(data, port, under=[need_strace(), *inject, "-e", full]) as store:
+        assert store.await_end(30) == 1
+        assert "The disk is full: make room" in store.tail()
+        assert "Traceback" not in store.tail()
+    with StoreProcess(data, port) as store:
+        assert store.await_ready(), store.tail()
+        assert store.stop() == 0
+
+
 def test_after_a_failed_sync_it_says_maybe_and_writes_no_more(shop: Shop) -> None:
     replies: dict[str, Any] = {}
     with shop.start() as store:

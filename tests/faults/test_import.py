@@ -6,14 +6,10 @@
 from __future__ import annotations
 
 import json
-import os
 import random
-import signal
-import socket
 import subprocess
 import sys
 import time
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from decimal import Decimal
@@ -31,11 +27,10 @@ from store.payments.contract import Payments
 from tenfold.runtimes.connect import connect_product
 from tenfold.runtimes.topology import load_product
 from tests.faults.history import Expected, made_up_history, read_independently, real_history
+from tests.faults.store_process import STORE, StoreProcess, Wire, free_port
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow, pytest.mark.timeout(600)]
-STORE = Path(__file__).parents[2] / "examples" / "store"
 IMPORT = [sys.executable, "-c", "from store.cli import main; main()", "import"]
-SERVER = [sys.executable, "-c", "from tenfold.cli.entry import main; main()", "run"]
 KILLS = 5
 
 
@@ -141,23 +136,22 @@ async def test_a_running_store_takes_it_whoever_is_killed(
 ) -> None:
     data, chance = tmp_path / "data", random.Random(seed)
     longest_s = 0.3 + expected.orders / 1500
-    with serving(data) as server:
+    with serving(data) as store:
         killed_after(command(history, data), chance.uniform(0.4, 0.6 + longest_s))
         importer = subprocess.Popen(
             command(history, data), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
         time.sleep(chance.uniform(0.4, 0.6 + longest_s))
-        server.kill()
-        server.wait()
+        store.kill()
         # It may have been done before the store was killed; if not, it says so.
         assert importer.wait(60) in (0, 1)
-    with serving(data) as server:
+    with serving(data) as store:
         summary = run_to_its_end(history, data, expected)
-        with urllib.request.urlopen(f"{server.url}/v1/insights/daily-sales", timeout=10) as answer:
-            days = json.load(answer)["items"]
+        wire = Wire(store.port)
+        days = wire.get("/v1/insights/daily-sales").body["items"]
+        wire.close()
         assert sum(Decimal(day["revenue"]["amount"]) for day in days) == expected.revenue
-        server.send_signal(signal.SIGTERM)
-        assert server.wait(30) == 0
+        assert store.stop() == 0, store.tail()
     await check(data, expected)
     with capsys.disabled():
         print(
@@ -174,43 +168,8 @@ def killed_after(arguments: list[str], seconds: float) -> None:
     process.wait()
 
 
-class Server(subprocess.Popen[bytes]):
-    """`tenfold run`, and where it answers."""
-
-    url: str
-
-
 @contextmanager
-def serving(data: Path) -> Iterator[Server]:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port = listener.getsockname()[1]
-    log = data.with_name("server.log")
-    with log.open("ab") as output:
-        process = Server(
-            SERVER,
-            cwd=STORE,
-            env={**os.environ, "PORT": str(port), "TENFOLD_DATA": str(data)},
-            stdout=output,
-            stderr=subprocess.STDOUT,
-        )
-        process.url = f"http://127.0.0.1:{port}"
-        try:
-            _await_ready(process, log)
-            yield process
-        finally:
-            if process.poll() is None:
-                process.kill()
-            process.wait()
-
-
-def _await_ready(process: Server, log: Path) -> None:
-    until = time.monotonic() + 60
-    while True:
-        assert process.poll() is None, log.read_text()[-2000:]
-        try:
-            urllib.request.urlopen(f"{process.url}/_tenfold/ready", timeout=2).close()
-            return
-        except OSError:
-            assert time.monotonic() < until, log.read_text()[-2000:]
-            time.sleep(0.05)
+def serving(data: Path) -> Iterator[StoreProcess]:
+    with StoreProcess(data, free_port()) as store:
+        assert store.await_ready(60), store.tail()
+        yield store

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Table
 
+from tenfold.adapters.sqlite.connection import unavailable
 from tenfold.adapters.sqlite.database import SqliteDatabase
 from tenfold.adapters.sqlite.generations import SqliteGenerations
 from tenfold.adapters.sqlite.migrate import migrate
@@ -68,7 +70,11 @@ class OpenedModule:
 def open_module(
     shape: ModuleShape, around: Surroundings, on_commit: Callable[[CommitNews], None]
 ) -> OpenedModule:
-    """Migrate a module's file and open it; nothing is written until `start`."""
+    """Migrate a module's file and open it; nothing is written until `start`.
+
+    Raises: ContractError, MigrationError; StoreUnavailableError where the disk is full or fails,
+    after which a start with room goes on where this one ended.
+    """
     file = around.data_dir / f"{shape.name}.db"
     projected = {projection.name: projection.tables for projection in shape.projections.values()}
     owners = {table.name: name for name, tables in projected.items() for table in tables}
@@ -76,7 +82,8 @@ def open_module(
     own = [table for table in own if table.name not in owners]
     projections = [table for tables in projected.values() for table in tables]
     check_tables(shape.name, [*own, *projections], scoped=shape.scoped)
-    _migrate(shape, file, own, around)
+    with _told(shape.name):
+        _migrate(shape, file, own, around)
     planner = Planner(module=shape.name, scoped=shape.scoped, projections=owners)
     store = SqliteStore(
         file,
@@ -95,7 +102,8 @@ def open_module(
             _create(connection, own)
         outdated.extend(generations.ensure(connection))
 
-    store.prepare(prepare)
+    with _told(shape.name):
+        store.prepare(prepare)
     resources = Resources(
         units=store,
         log=SqliteOutbox(store, around.clock),
@@ -106,6 +114,15 @@ def open_module(
         stops=around.stops,
     )
     return OpenedModule(store, resources, outdated)
+
+
+@contextmanager
+def _told(module: str) -> Iterator[None]:
+    """SQLite's failures at the start, as the platform's error with the way to mend it."""
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        raise unavailable(module, error) from error
 
 
 def _migrate(shape: ModuleShape, file: Path, own: list[Table], around: Surroundings) -> None:
