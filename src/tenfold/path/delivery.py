@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
@@ -13,6 +12,7 @@ from tenfold.contracts.errors import TenfoldError, UnknownOperationError
 from tenfold.contracts.operations import Kind
 from tenfold.path.background import HandlerSpec
 from tenfold.path.handle import deadline_error, handle_in_unit
+from tenfold.path.limit import Limit
 from tenfold.path.module import ModuleRuntime, StoredEnvelope, new_trace
 from tenfold.ports.records import Claimed, InboxKey
 from tenfold.ports.unit import Message, Unit
@@ -112,11 +112,13 @@ class Delivery:
         stop = resources.stops.handle if spec.projection is None else resources.stops.projection
         started = time.perf_counter()
         outcome = "fault"
+        limit = Limit(timeout_s)
         try:
-            async with asyncio.timeout(timeout_s) as limit:
-                await handle_in_unit(
+            await limit.run(
+                handle_in_unit(
                     message, make_unit, begin, resources.units, resources.ids, resources.stops
                 )
+            )
             outcome = "ok"
         except TimeoutError as error:
             if not limit.expired():
