@@ -67,6 +67,8 @@ class Positions:
             if len(pieces) != 3:
                 continue
             module, epoch, position = pieces
-            if self._epochs.get(module) == epoch and position.isdigit() and len(position) < 19:
+            # "²" is a digit too, and no number.
+            number = position.isascii() and position.isdigit() and len(position) < 19
+            if number and self._epochs.get(module) == epoch:
                 wanted[module] = int(position)
         return wanted

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Protocol, TypeVar, cast
 
 from tenfold.contracts.envelope import Principal
+from tenfold.contracts.errors import InvalidArgumentsError
 from tenfold.contracts.structs import Struct
 
 __all__ = ["CallOptions", "Caller", "Proxy", "keyed", "stale_ok"]
@@ -90,5 +91,12 @@ def keyed(contract: _C, key: str) -> _C:
 
     Args:
         key: 1 to 255 characters, the same for every repetition of one request.
+    Raises: InvalidArgumentsError (NOT_DONE).
     """
+    if not 1 <= len(key) <= 255:
+        raise InvalidArgumentsError(
+            f"An idempotency key has 1 to 255 characters, and this one has {len(key)}. Nothing "
+            "was done. Use a UUID, or the id of what the request is about.",
+            field="Idempotency-Key",
+        )
     return cast("_C", cast("Proxy", contract).tenfold_with({"key": key}))
