@@ -117,6 +117,11 @@ def _arguments_of(place: str, owner: type, method: Callable[..., Any]) -> type[m
     for parameter in list(inspect.signature(method).parameters.values())[1:]:
         if parameter.kind in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL):
             raise ContractError(f"The job {place} takes *{parameter.name}. Name every argument.")
+        if parameter.kind is parameter.KEYWORD_ONLY:
+            raise ContractError(
+                f"The job {place} takes {parameter.name} by keyword only, and handlers get their "
+                "arguments in order. Drop the `*`; `enqueue` may name arguments all the same."
+            )
         if parameter.name not in hints:
             raise ContractError(
                 f"The job {place}({parameter.name}) has no annotation. Give it a type."

@@ -16,7 +16,7 @@ from typing import (
     overload,
 )
 
-from tenfold.contracts.errors import ContractError
+from tenfold.contracts.errors import ContractError, InvalidArgumentsError
 from tenfold.contracts.structs import Event, Struct
 
 if TYPE_CHECKING:
@@ -62,6 +62,8 @@ class Background(Struct):
             raise ContractError(f"timeout_s={self.timeout_s} is outside 0 to 3600 seconds.")
         if not 0 <= self.backoff_s <= 3600:
             raise ContractError(f"backoff_s={self.backoff_s} is outside 0 to 3600 seconds.")
+        if not -100 <= self.priority <= 100:
+            raise ContractError(f"priority={self.priority} is outside -100 to 100.")
 
 
 class Subscription(Struct):
@@ -155,10 +157,23 @@ class EnqueueOptions(Struct):
     order_key: str | None = None
 
     def due(self, now: datetime) -> datetime | None:
-        """When the job may run; None for at once."""
+        """When the job may run; None for at once. Raises: InvalidArgumentsError (NOT_DONE)."""
         if self.run_at is not None:
+            if self.run_at.tzinfo is None:
+                raise InvalidArgumentsError(
+                    f"run_at={self.run_at} has no time zone, so that nobody can tell when it is. "
+                    "Nothing was enqueued. Say it in UTC, for instance from `tenfold.now()`.",
+                    field="run_at",
+                )
             return self.run_at.astimezone(UTC)
-        return now + timedelta(seconds=self.delay_s) if self.delay_s > 0 else None
+        if self.delay_s <= 0:
+            return None
+        try:
+            return now + timedelta(seconds=self.delay_s)
+        except (OverflowError, ValueError) as error:
+            raise InvalidArgumentsError(
+                f"delay_s={self.delay_s} leads to no date. Nothing was enqueued.", field="delay_s"
+            ) from error
 
 
 class Job(Generic[_P]):
