@@ -49,6 +49,12 @@ def list_projections(
 @app.command("rebuild")
 def rebuild(
     projection: Annotated[str, typer.Argument(metavar="MODULE.NAME")],
+    anew: Annotated[
+        bool, typer.Option("--anew", help="Drop what an unfinished rebuild has built so far.")
+    ] = False,
+    partial: Annotated[
+        bool, typer.Option("--partial", help="Build it from what is left of a trimmed log.")
+    ] = False,
     json: Json = False,
     product: ProductFolder = None,
     topology: TopologyName = None,
@@ -63,7 +69,7 @@ def rebuild(
         )
 
     async def work(desk: Desk) -> ProjectionStatus:
-        await desk.rebuild_projection(module, name)
+        await desk.rebuild_projection(module, name, anew, partial)
         return await _watch(desk, module, name, quiet=json)
 
     done = at_desk(source(product, topology, data), "projections rebuild", work)

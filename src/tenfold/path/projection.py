@@ -25,6 +25,7 @@ from tenfold.ports.queue import Queue, QueueDesk
 from tenfold.ports.records import Claimed, EntryView
 
 __all__ = [
+    "LogTrimmedError",
     "ProjectionParts",
     "Projections",
     "RebuildFailedError",
@@ -43,6 +44,12 @@ class RebuildFailedError(TenfoldError):
     """A rebuild met an event that its projection cannot take; the old generation still serves."""
 
     code = "projection.rebuild_failed"
+
+
+class LogTrimmedError(TenfoldError):
+    """A rebuild would read a log of which a part was forgotten, and build less than there was."""
+
+    code = "projection.log_trimmed"
 
 
 class UnknownProjectionError(TenfoldError):
@@ -134,15 +141,21 @@ class Projections:
         await self._parts.moved.wait(LOOK_S)
 
     async def rebuild(
-        self, name: str, on_progress: Callable[[RebuildProgress], None], *, resume: bool = True
+        self,
+        name: str,
+        on_progress: Callable[[RebuildProgress], None],
+        *,
+        resume: bool = True,
+        partial: bool = False,
     ) -> int:
         """Build a projection anew from the log, beside the one that serves, and swap.
 
         Args:
             on_progress: told now and then how far it has come.
             resume: go on with a rebuild that was cut short; otherwise begin anew.
+            partial: build it from what is left of a log that was trimmed.
         Returns: the generation that answers now.
-        Raises: UnknownProjectionError (NOT_DONE); RebuildFailedError (NOT_DONE) at
+        Raises: UnknownProjectionError, LogTrimmedError (NOT_DONE); RebuildFailedError (NOT_DONE) at
             an event that cannot be taken: the old generation goes on serving, and
             a further call goes on from there.
         """
@@ -151,19 +164,21 @@ class Projections:
                 f"Module {self._parts.module!r} has no projection {name!r}; nothing was done. It "
                 f"has: {', '.join(sorted(self._parts.feeds)) or 'none'}."
             )
-        generation = await self._begin(name, resume)
+        generation = await self._begin(name, resume=resume, partial=partial)
         shadow = self._shadow(name, generation)
         self._parts.relay.follow(shadow)
         await self._catch_up(name, generation, shadow, on_progress)
         await self._swap(name, generation, shadow)
         return generation
 
-    async def _begin(self, name: str, resume: bool) -> int:
+    async def _begin(self, name: str, *, resume: bool, partial: bool) -> int:
         building = (await self._parts.generations.state())[name].building
+        if building is not None and resume:
+            return building
+        if not partial:
+            await self._refuse_trimmed(name)
         if building is None:
             return await self._parts.generations.begin(name)
-        if resume:
-            return building
         away = [feed.key for feed in self._shadow(name, building)]
         async with self._parts.relay.exchanging(away):
             return await self._parts.generations.begin(name)
@@ -236,6 +251,12 @@ class Projections:
                 error_text(error),
             )
 
+    async def _refuse_trimmed(self, name: str) -> None:
+        for source in sorted({feed.source for feed in self._parts.feeds[name]}):
+            floor = await self._parts.sources[source].floor()
+            if floor > 0:
+                raise _trimmed(self._parts.module, name, source, floor)
+
     async def _refuse_dead(self, name: str, generation: int) -> None:
         for feed in self._parts.feeds[name]:
             found = await self._parts.desk.entries(
@@ -268,6 +289,15 @@ def _of_generation(feed: Feed, generation: int) -> Feed:
         generation=generation,
         start=feed.start,
         priority=feed.priority,
+    )
+
+
+def _trimmed(module: str, name: str, source: str, floor: int) -> LogTrimmedError:
+    return LogTrimmedError(
+        f"The projection {name!r} of module {module!r} was not rebuilt: the log of {source!r} was "
+        f"trimmed up to event {floor}, so it would lack whatever those events told. Nothing was "
+        f"changed. Put back a copy of {source!r} with the whole log, or build it from what is "
+        f"left: `tenfold projections rebuild {module}.{name} --partial`."
     )
 
 

@@ -227,6 +227,8 @@ class Relay:
                 heads[feed.source] = await self._parts.sources[feed.source].head()
             if key not in stored:
                 begun[key] = heads[feed.source] if feed.start == "now" else 0
+                if feed.start == "beginning":
+                    await self._warn_of_trimmed_log(feed)
             elif stored[key] > heads[feed.source]:
                 self._warn_of_new_log(feed, stored[key], heads[feed.source])
         if begun:
@@ -296,6 +298,21 @@ class Relay:
         finally:
             timer.cancel()
         return not self._resting.is_set()
+
+    async def _warn_of_trimmed_log(self, feed: Feed) -> None:
+        floor = await self._parts.sources[feed.source].floor()
+        if floor > 0:
+            _log.error(
+                "%s.%s (generation %d) begins at the beginning of the log of %s, which was "
+                "trimmed up to event %d: it is not told of those. Where it needs them, put back a "
+                "copy of %s with the whole log.",
+                self._parts.module,
+                feed.handler,
+                feed.generation,
+                feed.source,
+                floor,
+                feed.source,
+            )
 
     def _warn_of_new_log(self, feed: Feed, position: int, head: int) -> Any:
         _log.error(

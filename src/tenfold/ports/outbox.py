@@ -22,6 +22,10 @@ class Outbox(Protocol):
         """The position of the newest committed event; 0 where there is none."""
         ...
 
+    async def floor(self) -> int:
+        """The position of the newest forgotten event; 0 while the log is whole."""
+        ...
+
     async def read(self, after: int, names: Sequence[str], limit: int) -> OutboxPage:
         """Committed events of these names after a position, in commit order.
 

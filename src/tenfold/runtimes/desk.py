@@ -158,10 +158,14 @@ class Desk(Contract, Protocol):
         ...
 
     @command(who="internal", raises=[NoSuchName])
-    async def rebuild_projection(self, module: str, name: str) -> int:
+    async def rebuild_projection(
+        self, module: str, name: str, anew: bool = False, partial: bool = False
+    ) -> int:
         """Begin to build a new generation from all events; returns its number.
 
         The old one answers until the new one has caught up and takes its place.
+        One that was cut short goes on, unless `anew`; a trimmed log is refused,
+        unless `partial`.
         """
         ...
 

@@ -113,12 +113,14 @@ class DeskService(Desk):
                 )
         return found
 
-    async def rebuild_projection(self, module: str, name: str) -> int:
+    async def rebuild_projection(
+        self, module: str, name: str, anew: bool = False, partial: bool = False
+    ) -> int:
         """See `Desk.rebuild_projection`."""
         known = await self._module(module).generations.state()
         if name not in known:
             raise NoSuchName(name=name, known=sorted(known))
-        return await self._host.rebuild(module, name)
+        return await self._host.rebuild(module, name, anew=anew, partial=partial)
 
     async def backlog(self) -> Backlog:
         """See `Desk.backlog`."""

@@ -9,14 +9,12 @@ from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import msgspec
-import structlog
 
 from tenfold.adapters.sqlite.writer import CommitNews
 from tenfold.contracts.contract import OperationSpec
 from tenfold.contracts.envelope import OPERATOR, Envelope, Principal
 from tenfold.contracts.errors import OverloadedError
 from tenfold.contracts.operations import Kind
-from tenfold.path.attempts import error_text
 from tenfold.path.background import NoArguments
 from tenfold.path.calls import Calls
 from tenfold.path.delivery import Delivery
@@ -27,8 +25,6 @@ from tenfold.path.positions import Positions
 from tenfold.path.projection import (
     ProjectionParts,
     Projections,
-    RebuildProgress,
-    UnknownProjectionError,
 )
 from tenfold.path.proxies import Proxy
 from tenfold.path.queue import Worker, WorkerLimits, WorkerParts
@@ -45,6 +41,7 @@ from tenfold.path.witness import (
 )
 from tenfold.ports.clock import Clock, Ids, RandomIds, SystemClock
 from tenfold.runtimes.opening import OpenedModule, Surroundings, open_module
+from tenfold.runtimes.rebuilds import Rebuilds
 from tenfold.runtimes.reflection import read_module
 from tenfold.runtimes.topology import Product
 from tenfold.runtimes.wiring import Wiring, make_instance
@@ -52,7 +49,6 @@ from tenfold.runtimes.wiring import Wiring, make_instance
 __all__ = ["Host"]
 
 _C = TypeVar("_C")
-_log = structlog.get_logger("tenfold.host")
 _SETTLED_POLL_S = 0.5
 MAIN_TENANT = "main"
 
@@ -101,7 +97,7 @@ class Host:
         self._projections: dict[str, Projections] = {}
         self._unfinished: dict[str, list[str]] = {}
         self._retention: Retention | None = None
-        self._rebuilds: dict[tuple[str, str], asyncio.Task[None]] = {}
+        self._rebuilds = Rebuilds(self._projections)
 
     async def start(self) -> None:
         """Open, migrate and wire every module, then begin the background work.
@@ -141,9 +137,7 @@ class Host:
     async def _end(self, hooked: list[ModuleRuntime], drain_s: float) -> None:
         """End the background work and the modules that had started; the files close in any case."""
         try:
-            for task in self._rebuilds.values():
-                task.cancel()
-            await asyncio.gather(*self._rebuilds.values(), return_exceptions=True)
+            await self._rebuilds.stop()
             if self._retention is not None:
                 await self._retention.stop()
             await asyncio.gather(*(schedules.stop() for schedules in self._schedules.values()))
@@ -214,47 +208,22 @@ class Host:
             for part in resting:
                 await part.wait_resting()
 
-    async def rebuild(self, module: str, name: str) -> int:
+    async def rebuild(
+        self, module: str, name: str, *, anew: bool = False, partial: bool = False
+    ) -> int:
         """Begin to build a projection anew, or go on with it, while the old one serves.
 
+        Args:
+            anew: drop what was built so far of one that runs or was cut short.
+            partial: build it from what is left of a log that was trimmed.
         Returns: the number of the generation that is being built.
-        Raises: UnknownProjectionError (NOT_DONE).
+        Raises: UnknownProjectionError, LogTrimmedError (NOT_DONE).
         """
-        projections = self._projections.get(module)
-        if projections is None:
-            raise UnknownProjectionError(
-                f"Module {module!r} has no projections, or there is no such module."
-            )
-        begun: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-        running = self._rebuilds.get((module, name))
-        if running is not None and not running.done():
-            return (await self.modules[module].generations.state())[name].building or 0
-
-        def progress(seen: RebuildProgress) -> None:
-            if not begun.done():
-                begun.set_result(seen.generation)
-
-        async def work() -> None:
-            try:
-                await projections.rebuild(name, progress)
-            except asyncio.CancelledError:
-                if not begun.done():
-                    begun.set_exception(_not_begun(module, name))
-                raise
-            except Exception as error:  # also what SQLite or a module's code says of its tables
-                if not begun.done():
-                    begun.set_exception(error)
-                else:
-                    _log_failed(module, name, error)
-
-        self._rebuilds[module, name] = asyncio.create_task(work(), name=f"rebuild {module}.{name}")
-        return await begun
+        return await self._rebuilds.begin(module, name, anew=anew, partial=partial)
 
     async def rebuilt(self, module: str, name: str) -> None:
         """Return when the rebuild of a projection has ended, if one runs."""
-        running = self._rebuilds.get((module, name))
-        if running is not None:
-            await asyncio.wait([running])
+        await self._rebuilds.ended(module, name)
 
     @property
     def _running(self) -> Calls:
@@ -417,14 +386,7 @@ class Host:
         self._listen_to_jumps()
         for module, names in self._unfinished.items():
             for name in {*names, *self._opened[module].outdated}:
-                await self._go_on_rebuilding(module, name)
-
-    async def _go_on_rebuilding(self, module: str, name: str) -> None:
-        """A rebuild that cannot go on keeps nobody from starting: the old generation serves."""
-        try:
-            await self.rebuild(module, name)
-        except Exception as error:
-            _log_failed(module, name, error)
+                await self._rebuilds.go_on(module, name)
 
     def _listen_to_jumps(self) -> None:
         """A clock that tests hold tells when it was moved: whoever sleeps until a moment looks."""
@@ -483,17 +445,6 @@ class Host:
             opened.close()
         self._opened.clear()
         self._around.readers.close()
-
-
-def _log_failed(module: str, name: str, error: Exception) -> None:
-    _log.error("rebuild_failed", module=module, projection=name, error=error_text(error))
-
-
-def _not_begun(module: str, name: str) -> OverloadedError:
-    return OverloadedError(
-        f"The product stops, so the rebuild of {module}.{name} was not begun. Nothing was done. "
-        "Ask for it again after the start."
-    )
 
 
 async def _hook(instance: Any, name: str) -> None:

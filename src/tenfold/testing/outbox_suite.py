@@ -141,6 +141,18 @@ class OutboxCases:
         page = await bench.outbox.read(head, ["Placed"], 10)
         assert [row.message_id for row in page.rows] == ["b"]
 
+    async def test_the_floor_is_the_newest_forgotten_event(self, bench: OutboxBench) -> None:
+        assert await bench.outbox.floor() == 0
+        await bench.publish([event("a", bench), event("b", bench), event("c", bench)])
+        second = (await bench.outbox.read(0, ["Placed"], 2)).position
+        before = bench.clock.jump(60)
+        assert await bench.outbox.trim(before, 0) == 0
+        assert await bench.outbox.floor() == 0
+        await bench.outbox.trim(before, second)
+        assert await bench.another_outbox().floor() == second
+        await bench.outbox.trim(before, second)
+        assert await bench.outbox.floor() == second
+
 
 @pytest.mark.anyio
 class ReplyCases:

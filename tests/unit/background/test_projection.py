@@ -13,6 +13,7 @@ from tenfold.adapters.sqlite.generations import SqliteGenerations
 from tenfold.adapters.sqlite.records import insert_events
 from tenfold.path.declare import Background
 from tenfold.path.projection import (
+    LogTrimmedError,
     ProjectionParts,
     Projections,
     RebuildFailedError,
@@ -227,6 +228,40 @@ async def test_an_event_that_cannot_be_taken_stops_the_rebuild_and_not_the_servi
         with pytest.raises(RebuildFailedError, match="cannot be taken"):
             await shop.projections.rebuild("view", lambda progress: None)
     assert await shop.seen() == ALL
+    shop.refuse = None
+    dead = await shop.bench.queue.entries(state="dead", handler=None, after=0, limit=9)
+    await shop.bench.queue.retry([letter.id for letter in dead])
+    shop.worker.wake()
+    async with asyncio.timeout(20):
+        await shop.projections.rebuild("view", lambda progress: None)
+    assert await shop.seen() == ALL
+    await shop.stop()
+
+
+async def test_a_trimmed_log_is_not_taken_for_the_whole(
+    shop: Shop, caplog: pytest.LogCaptureFixture
+) -> None:
+    head = await shop.source.outbox.head()
+    await shop.source.outbox.trim(shop.bench.clock.jump(60), head - 3)
+    with pytest.raises(LogTrimmedError, match=r"rebuild shop\.view --partial"):
+        await shop.projections.rebuild("view", lambda progress: None)
+    assert await shop.seen() == ALL
+    assert (await shop.generations.state())["view"].building is None
+    async with asyncio.timeout(20):
+        await shop.projections.rebuild("view", lambda progress: None, partial=True)
+    assert await shop.seen() == ALL[-3:]
+    assert "trimmed up to event" in caplog.text
+    await shop.stop()
+
+
+async def test_a_rebuild_that_had_begun_goes_on_though_the_log_was_trimmed_since(
+    shop: Shop,
+) -> None:
+    shop.refuse = "39"
+    async with asyncio.timeout(20):
+        with pytest.raises(RebuildFailedError):
+            await shop.projections.rebuild("view", lambda progress: None)
+    await shop.source.outbox.trim(shop.bench.clock.jump(60), await shop.source.outbox.head())
     shop.refuse = None
     dead = await shop.bench.queue.entries(state="dead", handler=None, after=0, limit=9)
     await shop.bench.queue.retry([letter.id for letter in dead])

@@ -80,3 +80,15 @@ async def test_no_query_fails_while_generations_are_swapped(tmp_path: Path) -> N
         assert seen == {5}
         made = await probe.host.modules["audit"].generations.state()
         assert made["totals"].active == 6
+
+
+async def test_a_rebuild_that_stands_still_is_begun_anew_when_asked(tmp_path: Path) -> None:
+    async with Probe(tmp_path) as probe:
+        await probe.ledger.deposit("a", 666)
+        await probe.host.idle()
+        first = await probe.host.rebuild("audit", "totals")
+        await probe.host.rebuilt("audit", "totals")
+        assert await probe.host.rebuild("audit", "totals", anew=True) == first + 1
+        await probe.host.rebuilt("audit", "totals")
+        state = (await probe.host.modules["audit"].generations.state())["totals"]
+        assert (state.active, state.building) == (1, first + 1)

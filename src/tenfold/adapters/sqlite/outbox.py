@@ -29,7 +29,12 @@ WHERE order_key = ? AND name IN (SELECT value FROM json_each(?)) AND tenant = ? 
 TRIM = """
 DELETE FROM tenfold_outbox WHERE seq <= ? AND at < ? AND seq IN (
     SELECT seq FROM tenfold_outbox ORDER BY seq LIMIT 5000
-)
+) RETURNING seq
+"""
+FLOOR = "SELECT value FROM tenfold_meta WHERE key = 'outbox_floor'"
+RAISE_FLOOR = """
+INSERT INTO tenfold_meta VALUES ('outbox_floor', ?)
+ON CONFLICT (key) DO UPDATE SET value = excluded.value
 """
 
 _json = msgspec.json.Encoder()
@@ -50,6 +55,10 @@ class SqliteOutbox:
         """The position of the newest committed event, trimmed ones included; 0 at first."""
         return await self._session.read(outbox_head)
 
+    async def floor(self) -> int:
+        """The position of the newest forgotten event; 0 while the log is whole."""
+        return await self._session.read(_floor)
+
     async def read(self, after: int, names: Sequence[str], limit: int) -> OutboxPage:
         """Committed events of these names after a position, in commit order."""
         return await self._session.read(lambda c: _read(c, after, names, limit))
@@ -61,9 +70,9 @@ class SqliteOutbox:
 
     async def trim(self, before: datetime, up_to: int) -> int:
         """Forget events older than `before`, none after `up_to`, in bites; returns how many."""
-        values = (up_to, microseconds(before))
+        before_us = microseconds(before)
         forgotten = 0
-        while count := await self._session.write(lambda c: c.execute(TRIM, values).rowcount):
+        while count := await self._session.write(lambda c: _trim(c, up_to, before_us)):
             forgotten += count
         return forgotten
 
@@ -71,6 +80,20 @@ class SqliteOutbox:
         """The reply stored under a key that has not expired; None where there is none."""
         now = self._clock.now()
         return await self._session.read(lambda c: find_reply(c, key.scope, key.key, now))
+
+
+def _floor(connection: sqlite3.Connection) -> int:
+    row = connection.execute(FLOOR).fetchone()
+    return 0 if row is None else int(row[0])
+
+
+def _trim(connection: sqlite3.Connection, up_to: int, before_us: int) -> int:
+    """One bite; the floor is raised with it, so that nobody takes the rest for the whole."""
+    forgotten = [seq for (seq,) in connection.execute(TRIM, (up_to, before_us))]
+    if forgotten:
+        floor = max(_floor(connection), *forgotten)
+        connection.execute(RAISE_FLOOR, (str(floor),))
+    return len(forgotten)
 
 
 def _read(
