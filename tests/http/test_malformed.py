@@ -60,13 +60,8 @@ def send(
     named = {name.replace("_", "-"): value for name, value in headers.items()}
     if body is not None:
         named.setdefault("content-type", "application/json")
-    try:
-        connection.request(method, target, body, named)
-        answer = connection.getresponse()
-    except (BrokenPipeError, ConnectionResetError):
-        # Refused before it was read whole: the answer may be lost with the connection.
-        connection.close()
-        return 0, None
+    connection.request(method, target, body, named)
+    answer = connection.getresponse()
     raw = answer.read()
     is_json = "json" in answer.headers.get("content-type", "")
     return answer.status, msgspec.json.decode(raw) if raw and is_json else raw
@@ -213,6 +208,15 @@ def test_a_body_beyond_the_limit_is_413(store: RunningStore) -> None:
     answer = talk(store.port, head + b"Content-Length: 1048577\r\n\r\n")
     assert answer.startswith(b"HTTP/1.1 413 ")
     assert b"1048576 bytes" in answer
+
+
+@pytest.mark.parametrize("mebibytes", [2, 12])
+def test_who_sends_a_huge_body_before_listening_hears_why_it_was_refused(
+    connection: HTTPConnection, mebibytes: int
+) -> None:
+    body = b'{"name":"' + b"x" * (mebibytes << 20) + b'"}'
+    for _ in range(5):
+        refused(send(connection, "POST", "/v1/products", body), 413)
 
 
 def test_a_compressed_body_is_refused(connection: HTTPConnection) -> None:

@@ -264,7 +264,8 @@ async def _walk(host: Host, recorder: _Recorder, app: ASGIApp) -> Walk:
         names = list(host.modules)
         puts = [seen for seen in recorder.seen if isinstance(seen, Put)]
         found.seen += [seen for seen in recorder.seen if not isinstance(seen, Put)]
-        found.seen += sorted(puts, key=lambda put: names.index(put.module))
+        puts.sort(key=lambda put: names.index(put.module))
+        found.seen += puts
         recorder.seen.clear()
         more = await steps.next()
 

@@ -37,6 +37,9 @@ _SINGLE = frozenset(
         b"traceparent",
     )
 )
+_LET_FINISH = 16
+"""How many times the largest body is read on for, to be thrown away, before it is refused."""
+_LET_FINISH_S = 2.0
 _SAFE = frozenset(("GET", "HEAD", "OPTIONS"))
 
 
@@ -59,7 +62,7 @@ class Answer:
 class Exchange:
     """One request. `headers` has the last of each name; `trace` is the span of this request."""
 
-    __slots__ = ("headers", "method", "raw_path", "receive", "scope", "trace")
+    __slots__ = ("_has_more", "headers", "method", "raw_path", "receive", "scope", "trace")
 
     def __init__(self, scope: Scope, receive: Receive, ids: Ids) -> None:
         self.scope = scope
@@ -145,10 +148,16 @@ class Exchange:
                     "The Content-Length is not a number.", field="Content-Length"
                 )
             if len(declared) > 18 or int(declared) > limit:
+                if len(declared) <= 18 and int(declared) <= limit * _LET_FINISH:
+                    await self._let_finish(settings)
                 raise _too_large(limit)
         alarm = Alarm(settings.body_timeout_s)
         try:
             return await guarded(self._read(limit), alarm)
+        except BodyTooLargeError:
+            if self._has_more:
+                await self._let_finish(settings)
+            raise
         except CancelledError:
             if not alarm.rang:
                 raise
@@ -157,26 +166,44 @@ class Exchange:
             "done; send it again in one go."
         )
 
+    async def _let_finish(self, settings: HttpSettings) -> None:
+        """Read on for a while, without keeping anything, before a body is refused for its size.
+
+        Most clients send all they have and listen afterwards. Closing on bytes
+        that nobody read resets the connection, and the answer is lost with it.
+        """
+        if b"expect" in self.headers:
+            return  # it waits to be told before it sends
+        alarm = Alarm(min(settings.body_timeout_s, _LET_FINISH_S))
+        try:
+            await guarded(self._discard(settings.max_body_bytes * _LET_FINISH), alarm)
+        except CancelledError:
+            if not alarm.rang:
+                raise
+
     async def _read(self, limit: int) -> bytes:
+        part, more = await self._next_part()
+        parts, size = [part], len(part)
+        while more and size <= limit:
+            part, more = await self._next_part()
+            parts.append(part)
+            size += len(part)
+        if size > limit:
+            self._has_more = more
+            raise _too_large(limit)
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    async def _discard(self, most: int) -> None:
+        left, more = most, True
+        while more and left > 0:
+            part, more = await self._next_part()
+            left -= len(part)
+
+    async def _next_part(self) -> tuple[bytes, bool]:
         message = await self.receive()
         if message["type"] == "http.disconnect":
             raise ClientGoneError
-        body: bytes = message.get("body", b"")
-        if len(body) > limit:
-            raise _too_large(limit)
-        if not message.get("more_body", False):
-            return body
-        parts, size = [body], len(body)
-        while message.get("more_body", False):
-            message = await self.receive()
-            if message["type"] == "http.disconnect":
-                raise ClientGoneError
-            part = message.get("body", b"")
-            size += len(part)
-            if size > limit:
-                raise _too_large(limit)
-            parts.append(part)
-        return b"".join(parts)
+        return message.get("body", b""), message.get("more_body", False)
 
 
 def idempotency_key(headers: dict[bytes, bytes]) -> str | None:
