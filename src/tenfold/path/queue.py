@@ -374,7 +374,15 @@ class Worker:
             reason = "Interrupted: the process stopped before it had ended."
             batch.postponed[entry.id] = (self._parts.clock.now(), reason)
             return False, "interrupted"
-        raise error
+        if self._loop_task is None or self._loop_task.done() or self._loop_task.cancelling():
+            raise error  # the event loop itself ends
+        # A limit that the handler set itself fired while the store stepped it: it cancels the task,
+        # and the handler, which would have taken that back, is gone.
+        while task.uncancel():
+            pass
+        own = TimeoutError("It was cancelled from within, as by an asyncio.timeout() of its own.")
+        own.__cause__ = error
+        return self._failed_attempt(batch, entry, background, own)
 
     def _bury(self, batch: Batch, entry: Claimed, after: Dead, reason: str) -> bool:
         """Make a dead letter; the lane goes on behind it unless it holds it."""

@@ -8,6 +8,7 @@ from datetime import timedelta
 
 import pytest
 
+from tenfold.path.declare import Background
 from tenfold.path.queue import WorkerLimits
 from tenfold.ports.records import Claimed, Cycle, Turn
 from tenfold.testing.queue_suite import entry
@@ -129,6 +130,22 @@ async def test_it_survives_whatever_a_handler_raises(crew: Crew, error: BaseExce
     assert crew.handled == ["good"]
     assert await crew.bench.queue.counts() == {"work": {"dead": 1}}
     assert (worker.counts.retried, worker.counts.dead) == (2, 1)
+
+
+async def test_a_limit_of_the_handlers_own_counts_as_a_failed_attempt(crew: Crew) -> None:
+    async def handle(entry: Claimed, fence: int) -> None:
+        crew.handled.append(entry.message_id)
+        task = asyncio.current_task()
+        assert task is not None
+        task.cancel()  # as the timer of an asyncio.timeout() does, whose block was given up
+        await asyncio.sleep(0)
+
+    worker = crew.worker(handle, backgrounds={"work": Background(attempts=2, backoff_s=0)})
+    await crew.bench.queue.add([entry("a", lane="x"), entry("b")])
+    worker.start()
+    await rest(worker)
+    assert sorted(crew.handled) == ["a", "a", "b", "b"]
+    assert worker.counts.dead == 2
 
 
 async def test_a_dead_letter_lets_its_lane_go_on(crew: Crew) -> None:
