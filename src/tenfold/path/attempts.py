@@ -48,9 +48,11 @@ def decide_batch(entries: Sequence[Claimed]) -> list[list[Claimed]]:
 def decide_begin(entry: Claimed, background: Background) -> Dead | None:
     """Whether an entry is dead before it begins: its last attempt was lost with its claim.
 
-    Only a lost claim counts an attempt without coming past `decide_retry`.
+    Only a lost claim counts an attempt without coming past `decide_retry`. One that
+    was lost in a batch may never have begun, so it is given a run by itself first.
     """
-    return dead(entry.handler) if entry.attempt > background.attempts else None
+    spent = entry.suspect and entry.attempt > background.attempts
+    return dead(entry.handler) if spent else None
 
 
 def decide_retry(entry: Claimed, background: Background, jitter: float) -> Retry | Dead:

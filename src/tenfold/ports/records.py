@@ -108,7 +108,10 @@ class InboxKey(Struct):
 
 
 class Claimed(Struct):
-    """One claimed entry. `attempt` counts from 1; `alone` after its claim was lost once."""
+    """One claimed entry. `attempt` counts from 1; `alone` after its claim was lost once.
+
+    `suspect`: a claim was lost that held it alone, so that it is likely to be the cause.
+    """
 
     id: int
     message_id: str
@@ -118,6 +121,7 @@ class Claimed(Struct):
     attempt: int
     alone: bool
     body: bytes
+    suspect: bool = False
 
 
 class Claim(Struct):

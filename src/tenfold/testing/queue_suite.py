@@ -370,6 +370,23 @@ class LostClaimCases:
         after = await claim(bench.queue, 9, finish(first.fence, done=[ids(first)["a"]]))
         assert names(after) == ["b"]
 
+    async def test_one_lost_in_a_batch_is_no_suspect_and_one_lost_alone_is(
+        self, bench: QueueBench
+    ) -> None:
+        await bench.queue.add([entry("a"), entry("b")])
+        suspects: list[tuple[str, int, bool]] = []
+        for _ in range(4):
+            held = await claim(bench.queue)
+            suspects += [(e.message_id, e.attempt, e.suspect) for e in held.entries]
+            bench.clock.jump(LEASE_S)
+        assert suspects == [
+            ("a", 1, False),
+            ("b", 1, False),
+            ("a", 2, False),
+            ("a", 3, True),
+            ("a", 4, True),
+        ]
+
     async def test_a_lane_keeps_its_order_after_a_lost_claim(self, bench: QueueBench) -> None:
         await bench.queue.add([entry(n, lane="a") for n in "123"])
         await claim(bench.queue, 2)

@@ -68,8 +68,12 @@ def test_a_projections_dead_letter_holds_its_lane() -> None:
 
 def test_an_entry_whose_last_attempt_was_lost_is_dead_before_it_begins() -> None:
     background = Background(attempts=3)
-    assert decide_begin(claimed(attempt=3), background) is None
-    assert decide_begin(claimed(attempt=4), background) == Dead(holds=False)
+    assert decide_begin(claimed(attempt=3, suspect=True), background) is None
+    assert decide_begin(claimed(attempt=4, suspect=True), background) == Dead(holds=False)
+
+
+def test_an_entry_that_was_lost_in_a_batch_only_is_begun() -> None:
+    assert decide_begin(claimed(attempt=2), Background(attempts=1)) is None
 
 
 def test_an_error_is_kept_with_its_class_and_within_bounds() -> None:

@@ -218,6 +218,19 @@ async def test_an_entry_that_lost_its_last_attempt_is_dead_and_not_run(crew: Cre
     assert await crew.bench.queue.counts() == {"work": {"dead": 1}}
 
 
+async def test_those_beside_the_cause_of_a_lost_claim_are_run_whatever_their_attempts(
+    crew: Crew,
+) -> None:
+    await crew.bench.queue.add([entry("a"), entry("b")])
+    turn = await crew.bench.queue.cycle(Cycle(finished=[], renew=[], want=9, lease_s=30))
+    assert turn.claim is not None
+    await crew.bench.queue.release_claims()
+    worker = crew.worker(backgrounds={"work": Background(attempts=1)})
+    worker.start()
+    await rest(worker)
+    assert crew.handled == ["a", "b"]
+
+
 async def test_cancelling_a_running_entry_makes_a_dead_letter_of_it_alone(crew: Crew) -> None:
     begun = asyncio.Event()
 

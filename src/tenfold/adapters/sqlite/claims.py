@@ -22,7 +22,7 @@ from collections.abc import Iterable, Iterator
 import msgspec
 
 from tenfold.adapters.sqlite.records import microseconds
-from tenfold.adapters.sqlite.schema import DUE, LATER
+from tenfold.adapters.sqlite.schema import DUE, LATER, LOST_ALONE, LOST_IN_BATCH
 from tenfold.ports.records import Claim, Claimed, Cycle, Finish, Turn
 
 __all__ = ["claimable_now", "lose_all", "take_turn", "wake_lanes"]
@@ -45,7 +45,7 @@ UPDATE tenfold_queue SET waits = 0, holds = ?, attempts = attempts + 1, last_err
 WHERE id = ?
 """
 LOSE = """
-UPDATE tenfold_queue SET attempts = attempts + 1, alone = 1, last_error = ?
+UPDATE tenfold_queue SET attempts = attempts + 1, alone = max(alone, ?), last_error = ?
 WHERE id IN (SELECT value FROM json_each(?))
 """
 FALL_DUE = "UPDATE tenfold_queue SET waits = 1 WHERE waits = 2 AND run_at <= ?"
@@ -191,7 +191,8 @@ def _finish(
 
 def _lose(connection: sqlite3.Connection, claim: _Live) -> Iterator[str]:
     """End a claim as lost; gives the lanes that it frees."""
-    connection.execute(LOSE, (_LOST, _text(claim.ids)))
+    alone = LOST_ALONE if claim.alone else LOST_IN_BATCH
+    connection.execute(LOSE, (alone, _LOST, _text(claim.ids)))
     connection.execute(END_CLAIM, (claim.fence,))
     return (lane for lane in claim.lanes if lane is not None)
 
@@ -218,6 +219,7 @@ def _claim(
             attempt=attempts + 1,
             alone=bool(alone),
             body=body,
+            suspect=alone == LOST_ALONE,
         )
         for i, message_id, handler, generation, lane, attempts, alone, body in connection.execute(
             ENTRIES, (ids,)

@@ -14,6 +14,8 @@ __all__ = [
     "DEAD",
     "DUE",
     "LATER",
+    "LOST_ALONE",
+    "LOST_IN_BATCH",
     "PARKED",
     "PLATFORM_SCHEMA_VERSION",
     "create_platform_tables",
@@ -35,6 +37,12 @@ PARKED = 3
 
 Without parking every claim would read past all rows of a hot lane again.
 """
+
+# The values of a queue entry's `alone`, beside 0.
+LOST_IN_BATCH = 1
+"""A claim was lost that held it among others: from now on it is claimed by itself."""
+LOST_ALONE = 2
+"""A claim was lost that held nothing else."""
 
 META = """
 -- What is known of this file as a whole: schema version, and the epoch of its log.
