@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help run test check format faults campaign-import bench walkthrough clean
+.PHONY: help run test check format faults campaign-import bench walkthrough pages clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -56,6 +56,10 @@ bench: $(READY_DEV) ## Measure, each figure beside what it is compared with
 
 walkthrough: $(READY_DEV) ## Make docs/walkthrough.md anew, after a change that is meant
 	$(BIN)/python -m tests.walkthrough
+
+pages: walkthrough ## Make every generated page anew: the walkthrough, the names, the errors
+	$(BIN)/python -m tests.architecture.names_page
+	$(BIN)/python -m tests.architecture.errors_page
 
 clean: ## Remove what was built here; data in .tenfold stays
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
