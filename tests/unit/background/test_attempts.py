@@ -18,7 +18,12 @@ from tenfold.ports.records import Claimed
 
 
 def claimed(
-    i: int = 1, *, lane: str | None = None, attempt: int = 1, handler: str = "work"
+    i: int = 1,
+    *,
+    lane: str | None = None,
+    attempt: int = 1,
+    handler: str = "work",
+    suspect: bool = False,
 ) -> Claimed:
     return Claimed(
         id=i,
@@ -27,7 +32,8 @@ def claimed(
         generation=1,
         lane=lane,
         attempt=attempt,
-        alone=False,
+        alone=suspect,
+        suspect=suspect,
         body=b"",
     )
 
