@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import random
+import resource
 import subprocess
 import sys
 import time
@@ -106,12 +107,18 @@ def test_the_real_history_is_the_one_that_is_known(size: str, expected: Expected
 async def test_the_history_is_imported_whole_and_adds_up(
     history: Path, expected: Expected, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     summary = run_to_its_end(history, tmp_path / "data", expected)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    cpu_s = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     await check(tmp_path / "data", expected)
     again = run_to_its_end(history, tmp_path / "data", expected)
     await check(tmp_path / "data", expected)
     with capsys.disabled():
-        print(f"\n  imported: {told(summary)}; again, with nothing to do: {again['seconds']:.2f} s")
+        print(
+            f"\n  imported: {told(summary)}, on {cpu_s:.2f} s of CPU; again, with nothing to do: "
+            f"{again['seconds']:.2f} s"
+        )
 
 
 async def test_killed_at_random_and_run_again_it_ends_in_the_same_state(
