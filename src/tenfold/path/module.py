@@ -209,7 +209,15 @@ class ModuleRuntime:
         validate = self._jobs.get(spec.name)
         if validate is None:
             validate = self._jobs[spec.name] = payload_validator(target, spec.payload)
-        values = dict(zip(names, args, strict=False)) | kwargs
+        values = dict(zip(names, args, strict=False))
+        for name in kwargs:
+            if name in values:
+                raise InvalidArgumentsError(f"The job {target} got {name!r} twice.")
+            if name not in names:
+                raise InvalidArgumentsError(
+                    f"The job {target} has no argument {name!r}. It takes {list(names)}."
+                )
+        values.update(kwargs)
         bound: msgspec.Struct = validate(values)
         return bound
 
