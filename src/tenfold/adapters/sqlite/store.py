@@ -16,7 +16,7 @@ from tenfold.adapters.sqlite.inside import OpenUnit
 from tenfold.adapters.sqlite.planner import Planner
 from tenfold.adapters.sqlite.readers import ReaderPool
 from tenfold.adapters.sqlite.schema import create_platform_tables
-from tenfold.adapters.sqlite.writer import CommitNews, Task, UnitTask, Writer
+from tenfold.adapters.sqlite.writer import CommitNews, Task, UnitTask, Writer, close_handler
 from tenfold.contracts.errors import (
     AwaitInsideUnitOfWorkError,
     LeaseLostError,
@@ -122,7 +122,7 @@ class SqliteStore:
             unit.cancelled = True
             raise
         except (UnitLostError, StoreUnavailableError):
-            _close(handler)
+            close_handler(handler, context)
             raise
         return result
 
@@ -136,10 +136,10 @@ class SqliteStore:
             # Noted before the handler runs, in the same savepoint, so that one statement both
             # asks and notes.
             if not records.insert_inbox(connection, unit.inbox, now):
-                _close(task.handler)
+                close_handler(task.handler, task.context)
                 return UnitResult(value=None, position=self._head, duplicate=True)
             if unit.fence is not None and not _alive(connection, unit.fence, news):
-                _close(task.handler)
+                close_handler(task.handler, task.context)
                 raise LeaseLostError(
                     "The lease on this entry has passed to another worker, which will run it. "
                     "Nothing was committed here."
@@ -148,7 +148,7 @@ class SqliteStore:
         if key is not None:
             stored = records.find_reply(connection, key.scope, key.key, now)
             if stored is not None:
-                _close(task.handler)
+                close_handler(task.handler, task.context)
                 return UnitResult(value=None, position=stored.position, replay=stored)
         generations = self.generations
         if unit.projection is not None:
@@ -221,11 +221,6 @@ def _alive(connection: sqlite3.Connection, fence: int, news: CommitNews) -> bool
     return True
 
 
-def _close(handler: Coroutine[Any, Any, Any] | None) -> None:
-    if handler is not None:
-        handler.close()
-
-
 def _throw(
     handler: Coroutine[Any, Any, Any], context: Context, error: AwaitInsideUnitOfWorkError
 ) -> None:
@@ -236,7 +231,7 @@ def _throw(
         if raised is not error and not isinstance(raised, StopIteration):
             error.__context__ = raised
     else:
-        handler.close()
+        close_handler(handler, context)
 
 
 def _describe(awaited: object) -> str:

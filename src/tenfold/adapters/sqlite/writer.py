@@ -9,6 +9,7 @@ one group is synced the next one gathers, so that no unit ever waits for company
 from __future__ import annotations
 
 import asyncio
+import logging
 import sqlite3
 import threading
 from collections.abc import Callable, Coroutine
@@ -21,9 +22,10 @@ from tenfold.adapters.sqlite.connection import open_writer, unavailable
 from tenfold.contracts.errors import Outcome, StoreUnavailableError, TenfoldError
 from tenfold.ports.unit import Unit, UnitLostError
 
-__all__ = ["CommitNews", "Task", "UnitTask", "Writer"]
+__all__ = ["CommitNews", "Task", "UnitTask", "Writer", "close_handler"]
 
 _T = TypeVar("_T")
+_log = logging.getLogger("tenfold.store")
 GROUP = 64
 """Units of work in one commit, at the most."""
 _PLATFORM_ATTEMPTS = 3
@@ -112,8 +114,7 @@ class UnitTask(Task):
 
     def give_up(self) -> None:
         """Let go of the handler, which was begun and will not be finished."""
-        if self.handler is not None:
-            self.handler.close()
+        close_handler(self.handler, self.context)
 
     def lost(self, error: StoreUnavailableError) -> BaseException | None:
         """A handler that was stepped cannot be stepped again: the path begins it anew."""
@@ -123,6 +124,22 @@ class UnitTask(Task):
         )
         lost.__cause__ = error
         return lost
+
+
+def close_handler(handler: Coroutine[Any, Any, Any] | None, context: Context) -> None:
+    """End a handler that will not be finished, so that its clean-up runs, in its own context.
+
+    What the clean-up raises is told in the log: it must not take the place of what
+    the caller is answered, nor reach the units of work beside it.
+    """
+    if handler is None:
+        return
+    try:
+        context.run(handler.close)
+    except KeyboardInterrupt:
+        raise
+    except BaseException:
+        _log.exception("The clean-up of %s failed, when it was given up.", handler.__qualname__)
 
 
 def _nothing(_: sqlite3.Connection) -> None:

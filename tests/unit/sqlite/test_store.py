@@ -1,0 +1,157 @@
+"""A module's store: what one unit of work does wrong does not reach the others."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from contextvars import ContextVar
+from pathlib import Path
+from threading import Event
+from typing import Protocol, final
+
+import pytest
+from sqlalchemy import Column, Table, Text, bindparam, func, literal, select
+
+from tenfold import Contract, Database, command, keyed, query
+from tenfold.runtimes.host import Host
+from tenfold.runtimes.topology import Product, Topology
+from tenfold.tables.columns import metadata, tenant
+
+pytestmark = pytest.mark.anyio
+
+TABLES = metadata()
+THINGS = Table("things", TABLES, tenant(), Column("name", Text, primary_key=True))
+PUT = THINGS.insert().values(name=bindparam("name"))
+NAMES = select(THINGS.c.name).order_by(THINGS.c.name)
+NUMBERS = select(literal(1).label("n")).cte("numbers", recursive=True)
+NUMBERS = NUMBERS.union_all(select(NUMBERS.c.n + 1).where(NUMBERS.c.n < bindparam("most")))
+COUNT = select(func.count()).select_from(NUMBERS)
+LONG = 1_000_000_000
+VAR: ContextVar[int] = ContextVar("var")
+
+
+class Shed(Contract, Protocol):
+    """Things in a shed."""
+
+    @command(who="internal")
+    async def put(self, name: str) -> str:
+        """Put a thing."""
+        ...
+
+    @command(who="internal")
+    async def put_with_context(self, name: str) -> str:
+        """Put a thing, and take back a context variable that it has set."""
+        ...
+
+    @command(who="internal")
+    async def put_slowly(self, name: str) -> str:
+        """Put a thing, and keep the thread until the test lets it go."""
+        ...
+
+    @query(who="internal")
+    async def names(self) -> list[str]:
+        """What is there."""
+        ...
+
+
+@final
+class ShedModule(Shed):
+    metadata = TABLES
+    db: Database
+
+    def __init__(self) -> None:
+        self.entered, self.go = Event(), Event()
+
+    async def put(self, name: str) -> str:
+        await self.db.execute(PUT, name=name)
+        return name
+
+    async def put_with_context(self, name: str) -> str:
+        token = VAR.set(1)
+        try:
+            await self.db.execute(PUT, name=name)
+        finally:
+            VAR.reset(token)
+        return name
+
+    async def put_slowly(self, name: str) -> str:
+        await self.db.execute(PUT, name=name)
+        self.entered.set()
+        self.go.wait(20)
+        return name
+
+    async def names(self) -> list[str]:
+        return [row.name for row in await self.db.all(NAMES)]
+
+
+class Running:
+    """The shed in a running product, with its module at hand."""
+
+    def __init__(self, host: Host) -> None:
+        self.host = host
+        self.shed = host.proxy(Shed)
+        self.module: ShedModule = host.modules["shed"].instance
+
+    async def entered(self) -> None:
+        """Until `put_slowly` holds the writer's thread."""
+        await asyncio.to_thread(self.module.entered.wait, 10)
+
+
+@asynccontextmanager
+async def running(folder: Path) -> AsyncIterator[Running]:
+    product = Product(
+        name="garden",
+        root=folder,
+        modules={"shed": ShedModule},
+        mounts={},
+        seed=None,
+        settings={},
+        topology=Topology(),
+    )
+    host = Host(product, data_dir=folder, create_tables=True)
+    await host.start()
+    made = Running(host)
+    try:
+        yield made
+    finally:
+        made.module.go.set()
+        await host.stop(drain_s=2.0)
+
+
+async def test_a_handler_that_is_given_up_cleans_up_in_its_own_context(tmp_path: Path) -> None:
+    async with running(tmp_path) as made:
+        slow = asyncio.create_task(made.shed.put_slowly("slow"))
+        await made.entered()
+        beside = [asyncio.create_task(made.shed.put(f"{n}")) for n in range(4)]
+        given_up = asyncio.create_task(made.shed.put_with_context("given up"))
+        await asyncio.sleep(0.05)  # nothing tells when they have reached the writer's queue
+        given_up.cancel()
+        await asyncio.gather(given_up, return_exceptions=True)
+        made.module.go.set()
+        assert await asyncio.gather(slow, *beside) == ["slow", *"0123"]
+        assert await made.shed.names() == [*"0123", "slow"]
+
+
+async def test_a_replay_that_gives_its_handler_up_answers_as_before(tmp_path: Path) -> None:
+    async with running(tmp_path) as made:
+        shed = keyed(made.shed, "k")
+        both = await asyncio.gather(shed.put_with_context("a"), shed.put_with_context("a"))
+        assert both == ["a", "a"]
+
+
+async def test_what_the_clean_up_of_a_given_up_handler_raises_is_told_and_reaches_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def put(self: ShedModule, name: str) -> str:
+        try:
+            await self.db.execute(PUT, name=name)
+        except GeneratorExit:
+            raise ZeroDivisionError("the clean-up failed") from None
+        return name
+
+    monkeypatch.setattr(ShedModule, "put", put)
+    async with running(tmp_path) as made:
+        shed = keyed(made.shed, "k")
+        assert await asyncio.gather(shed.put("a"), shed.put("a")) == ["a", "a"]
+        assert "the clean-up failed" in caplog.text
