@@ -28,9 +28,13 @@ class Shop:
 
     def start(self) -> StoreProcess:
         store = StoreProcess(self.data, self.port, trap=("none", 1, "ready"))
-        assert store.await_ready(), store.tail()
-        self.wire.close()
-        self.product: str = self.wire.get("/v1/products?limit=1").body["items"][0]["id"]
+        try:
+            assert store.await_ready(), store.tail()
+            self.wire.close()
+            self.product: str = self.wire.get("/v1/products?limit=1").body["items"][0]["id"]
+        except BaseException:
+            store.kill()
+            raise
         return store
 
     def order(self, key: str, customer: str = "c1") -> Answer:
