@@ -125,7 +125,7 @@ def subscribe(
 
 
 def schedule(
-    cron: str, *, attempts: int = 3, timeout_s: float = 60.0, backoff_s: float = 1.0
+    cron: str, *, attempts: int = 8, timeout_s: float = 60.0, backoff_s: float = 1.0
 ) -> Callable[[Callable[[_Self], Awaitable[None]]], Callable[[_Self], Awaitable[None]]]:
     """Run a method of the module at the times of a cron expression, in UTC.
 
