@@ -23,6 +23,7 @@ from tests.faults.store_process import STORE, Wire
 __all__ = ["MODULES", "await_settled", "complaints", "dead_letters", "unfinished"]
 
 MODULES = ("catalog", "inventory", "orders", "payments", "notifications", "insights")
+_SCHEDULES = ("settle_stragglers",)
 _SEEDED_PRODUCTS = 24
 
 
@@ -87,11 +88,7 @@ def await_settled(data: Path, within_s: float = 40.0) -> list[str]:
 
 
 def dead_letters(data: Path) -> list[str]:
-    """Every dead letter of every module.
-
-    But for a run of a schedule whose claims were lost to its last attempt: three kills in a row
-    end one as declared, and the next time of the schedule makes up for it.
-    """
+    """Every dead letter of every module."""
     return [
         f"{module}: {handler} is dead after {attempts} attempts: {error}"
         for module in MODULES
