@@ -75,6 +75,9 @@ async def bench(tmp_path: Path) -> AsyncIterator[SqliteProbe]:
 class TestAtomic(unit_suite.AtomicCases): ...
 
 
+class TestOwnership(unit_suite.OwnershipCases): ...
+
+
 class TestGather(unit_suite.GatherCases): ...
 
 

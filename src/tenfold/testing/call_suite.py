@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+import msgspec
 import pytest
 
 from tenfold import Principal, keyed
@@ -19,6 +20,7 @@ from tenfold.contracts.errors import (
     Outcome,
 )
 from tenfold.path.entry import Incoming
+from tenfold.path.module import StoredEnvelope
 from tenfold.ports.records import Claim, Cycle
 from tenfold.testing.probe.ledger_contract import Ledger
 from tenfold.testing.unit_suite import AUDITOR, STRANGER, ProbeBench, fails
@@ -134,6 +136,24 @@ class BackgroundCases:
         with pytest.raises(LeaseLostError):
             await bench.host.delivery("audit").handle(claim.entries[0], claim.fence)
         assert await bench.audit.notes("a") == []
+
+    async def test_queued_work_carries_who_acted_and_for_whom_but_no_deadline(
+        self, bench: ProbeBench
+    ) -> None:
+        await bench.pause("audit")
+        await bench.host.proxy(Ledger, principal=AUDITOR, tenant="one").deposit("a", 5)
+        await bench.settle()
+        queue = bench.host.modules["audit"].queue
+        for view in await queue.entries(state="waiting", handler=None, after=0, limit=10):
+            envelope = msgspec.msgpack.decode(view.body, type=StoredEnvelope)
+            assert envelope.principal == AUDITOR
+            assert envelope.tenant == "one"
+            assert envelope.deadline is None
+
+    async def test_a_subscriber_acts_for_whoever_set_it_off(self, bench: ProbeBench) -> None:
+        await bench.host.proxy(Ledger, principal=AUDITOR).deposit("a", 778)
+        await bench.settle()
+        assert await bench.audit.notes("a") == ["deposited 778 by auditor"]
 
     async def test_events_of_one_key_arrive_in_the_order_of_their_commits(
         self, bench: ProbeBench

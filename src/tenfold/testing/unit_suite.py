@@ -36,6 +36,7 @@ __all__ = [
     "STRANGER",
     "GatherCases",
     "IsolationCases",
+    "OwnershipCases",
     "KeyedCases",
     "PositionCases",
     "ProbeBench",
@@ -163,6 +164,29 @@ class AtomicCases:
         assert isinstance(error, DeadlineExceededError)
         await bench.settle()
         assert error.outcome is Outcome.MAYBE_DONE or await bench.ledger.balance("a") == 0
+
+    async def test_a_read_sees_the_writes_that_were_buffered_before_it(
+        self, bench: ProbeBench
+    ) -> None:
+        assert await bench.ledger.deposit_buffered("a", 5) == 5
+        assert await bench.ledger.deposit_buffered("a", 2) == 7
+
+
+@pytest.mark.anyio
+class OwnershipCases:
+    """Rule 1: a module reads and writes its own database, and no other's."""
+
+    async def test_the_database_of_another_module_is_refused(
+        self, bench: ProbeBench, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        modules = bench.host.modules
+        monkeypatch.setattr(
+            type(modules["ledger"].instance), "borrowed", modules["audit"].instance.db
+        )
+        error = await fails(bench.ledger.deposit("a", 5, "borrow"))
+        assert isinstance(error, OutOfUnitOfWorkError)
+        assert "through its contract" in str(error)
+        assert await bench.ledger.balance("a") == 0
 
 
 @pytest.mark.anyio

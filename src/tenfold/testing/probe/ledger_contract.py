@@ -49,6 +49,11 @@ class Ledger(Contract, Protocol):
         ...
 
     @command(who="internal")
+    async def deposit_buffered(self, account: Name, amount: int) -> int:
+        """Hand a deposit over as buffered, then read the balance."""
+        ...
+
+    @command(who="internal")
     async def increment(self, account: Name) -> int:
         """Read a balance, then write it back one higher."""
         ...

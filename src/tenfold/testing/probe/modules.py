@@ -5,11 +5,11 @@
 from __future__ import annotations
 
 import asyncio
-from typing import final
+from typing import ClassVar, final
 
 from sqlalchemy import CheckConstraint, Column, Integer, Table, Text, bindparam, func, select
 
-from tenfold import Database, Projection, job, keyed, publish, schedule, subscribe
+from tenfold import Database, Projection, job, keyed, principal, publish, schedule, subscribe
 from tenfold.tables.columns import metadata, tenant
 from tenfold.tables.upsert import incoming, upsert
 from tenfold.testing.probe.audit_contract import Audit
@@ -79,6 +79,7 @@ class LedgerModule(Ledger):
     """Keeps the accounts."""
 
     metadata = LEDGER_TABLES
+    borrowed: ClassVar[Database | None] = None
     db: Database
     audit: Audit
 
@@ -93,6 +94,8 @@ class LedgerModule(Ledger):
             raise NeverDeclared
         if then == "fail":
             raise ZeroDivisionError("asked to fail")
+        if then == "borrow" and self.borrowed is not None:
+            await self.borrowed.value(TOTAL, account=account)
         if then == "call":
             await self.audit.notes(account)
         if then == "sleep":
@@ -120,6 +123,10 @@ class LedgerModule(Ledger):
             self.db.buffer(SUBTRACT, account=account, amount=amount, refuse=refuse)
         else:
             await self.db.execute(SUBTRACT, account=account, amount=amount, refuse=refuse)
+
+    async def deposit_buffered(self, account: str, amount: int) -> int:
+        self.db.buffer(ADD, account=account, amount=amount)
+        return int(await self.db.value(BALANCE, account=account))
 
     async def increment(self, account: str) -> int:
         held = int(await self.db.value(BALANCE, account=account) or 0)
@@ -252,4 +259,6 @@ class AuditModule(Audit):
             raise ZeroDivisionError("asked to fail")
         number = int(await self.db.value(LAST_NOTE)) + 1
         text = f"deposited {event.amount}"
+        if event.amount == 778:
+            text += f" by {principal().id}"
         await self.db.execute(ADD_NOTE, number=number, account=event.account, text=text)
