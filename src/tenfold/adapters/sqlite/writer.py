@@ -139,7 +139,7 @@ def close_handler(handler: Coroutine[Any, Any, Any] | None, context: Context) ->
     except KeyboardInterrupt:
         raise
     except BaseException:
-        _log.exception("The clean-up of %s failed, when it was given up.", handler.__qualname__)
+        _log.exception("The clean-up of %s failed, when it was given up.", handler)
 
 
 def _nothing(_: sqlite3.Connection) -> None:
