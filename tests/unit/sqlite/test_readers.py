@@ -85,6 +85,30 @@ async def test_a_long_read_is_interrupted_at_its_deadline_and_the_next_is_not(
     pool.close()
 
 
+async def test_slow_reads_of_one_module_hold_up_neither_another_nor_the_platform(
+    tmp_path: Path,
+) -> None:
+    for name in ("slow", "quick"):
+        made = open_writer(tmp_path / f"{name}.db")
+        made.execute("CREATE TABLE t (n INTEGER)")
+        made.close()
+    go = threading.Event()
+
+    def slowly(connection: sqlite3.Connection) -> int:
+        assert go.wait(10)
+        return count(connection)
+
+    pool = ReaderPool()
+    slow = [asyncio.create_task(pool.read(tmp_path / "slow.db", "m", slowly)) for _ in range(20)]
+    await asyncio.sleep(0)
+    async with asyncio.timeout(5):
+        assert await pool.read(tmp_path / "quick.db", "m", count) == 0
+        assert await pool.read(tmp_path / "slow.db", "m", count, snapshot=True) == 0
+    go.set()
+    assert await asyncio.gather(*slow) == [0] * 20
+    pool.close()
+
+
 async def test_a_reader_cannot_write(
     pool: ReaderPool, writer: sqlite3.Connection, tmp_path: Path
 ) -> None:

@@ -1,4 +1,9 @@
-"""Threads that read: a few for all the modules' files, so that no read holds the event loop."""
+"""Threads that read: a few for all the modules' files, so that no read holds the event loop.
+
+Handlers' reads and the platform's own have threads apart, and one module's reads
+take half of the first at the most: slow queries of one module hold up its own
+queries, not another's, nor the queues and relays.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +11,7 @@ import asyncio
 import sqlite3
 import threading
 import time
+from collections import Counter, deque
 from collections.abc import Callable
 from pathlib import Path
 from queue import SimpleQueue
@@ -45,11 +51,20 @@ class ReaderPool:
     """A few reading threads, each with a connection to every file that it was asked for.
 
     Reads see the newest committed state at the time they begin.
+
+    Args:
+        threads: for handlers' reads, of which one module takes half at the most;
+            the platform's own reads have one more.
     """
 
-    def __init__(self, threads: int = 2) -> None:
+    def __init__(self, threads: int = 4) -> None:
         self._queue: SimpleQueue[_Read | None] = SimpleQueue()
+        self._platform: SimpleQueue[_Read | None] = SimpleQueue()
         self._size = threads
+        self._most = max(threads // 2, 1)
+        self._running: Counter[Path] = Counter()
+        self._waiting: dict[Path, deque[_Read]] = {}
+        self._lock = threading.Lock()
         self._threads: list[threading.Thread] = []
 
     async def read(
@@ -65,36 +80,68 @@ class ReaderPool:
 
         Args:
             deadline: on the monotonic clock; a read that is still running then is interrupted.
-            snapshot: whether all statements of `work` see one state.
+            snapshot: all statements of `work` see one state; for the platform's own reads.
         Raises: what `work` raises; DeadlineExceededError, StoreUnavailableError (NOT_DONE).
         """
         if not self._threads:
             self._start()
         task = _Read(file, module, work, deadline, snapshot)
-        self._queue.put(task)
+        if snapshot:
+            self._platform.put(task)
+        else:
+            self._admit(task)
         result: _T = await task.future
         return result
 
     def close(self) -> None:
         """End the threads after the reads that were handed in; waits for them."""
-        for _ in self._threads:
-            self._queue.put(None)
+        with self._lock:
+            for waiting in self._waiting.values():
+                for task in waiting:
+                    self._queue.put(task)
+            self._waiting.clear()
+        if self._threads:
+            self._platform.put(None)
+            for _ in range(self._size):
+                self._queue.put(None)
         for thread in self._threads:
             thread.join()
         self._threads.clear()
 
     def _start(self) -> None:
-        for number in range(self._size):
+        sources = [self._platform] + [self._queue] * self._size
+        for number, source in enumerate(sources):
             thread = threading.Thread(
-                target=self._run, name=f"tenfold-reader-{number}", daemon=True
+                target=self._run, args=(source,), name=f"tenfold-reader-{number}", daemon=True
             )
             self._threads.append(thread)
             thread.start()
 
-    def _run(self) -> None:
+    def _admit(self, task: _Read) -> None:
+        """Let a read in, or keep it back until one of its module's has ended."""
+        with self._lock:
+            if self._running[task.file] >= self._most:
+                self._waiting.setdefault(task.file, deque()).append(task)
+                return
+            self._running[task.file] += 1
+        self._queue.put(task)
+
+    def _ended(self, task: _Read) -> None:
+        """Let the next one in that was kept back."""
+        if task.snapshot:
+            return
+        with self._lock:
+            waiting = self._waiting.get(task.file)
+            if waiting:
+                self._queue.put(waiting.popleft())
+            else:
+                self._running[task.file] -= 1
+
+    def _run(self, source: SimpleQueue[_Read | None]) -> None:
         connections: dict[Path, _Reader] = {}
-        while (task := self._queue.get()) is not None:
+        while (task := source.get()) is not None:
             if task.future.cancelled():
+                self._ended(task)
                 continue
             result: Any = None
             error: BaseException | None = None
@@ -112,6 +159,7 @@ class ReaderPool:
                 task.loop.call_soon_threadsafe(_answer, task.future, result, error)
             except RuntimeError:
                 pass  # the loop has ended, and nobody waits for the answer
+            self._ended(task)
             task = None
         for reader in connections.values():
             reader.connection.close()
