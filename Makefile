@@ -57,7 +57,8 @@ bench: $(READY_DEV) ## Measure, each figure beside what it is compared with
 walkthrough: $(READY_DEV) ## Make docs/walkthrough.md anew, after a change that is meant
 	$(BIN)/python -m tests.walkthrough
 
-pages: walkthrough ## Make every generated page anew: the walkthrough, the names, the errors
+pages: walkthrough ## Make every generated page and golden file anew, after a change that is meant
+	$(BIN)/python -m tests.architecture.golden
 	$(BIN)/python -m tests.architecture.names_page
 	$(BIN)/python -m tests.architecture.errors_page
 

@@ -16,6 +16,7 @@ import pytest
 
 import tenfold
 from tenfold.contracts.errors import TenfoldError
+from tests.architecture import golden
 
 ROOT = Path(__file__).parents[2]
 GOLDEN = Path(__file__).with_name("public_names.txt")
@@ -105,6 +106,13 @@ def test_public_names_are_those_that_were_reviewed() -> None:
     assert names == GOLDEN.read_text(), (
         "The public names changed. If that is meant, write them into "
         f"{shown(GOLDEN)} and a line into CHANGELOG.md."
+    )
+
+
+@pytest.mark.parametrize("path", golden.FILES, ids=lambda path: path.stem)
+def test_what_a_reviewer_reads_is_up_to_date(path: Path) -> None:
+    assert golden.FILES[path]() == path.read_text(encoding="utf-8"), (
+        f"{shown(path)} is not what the code says. If the change is meant: make pages"
     )
 
 
