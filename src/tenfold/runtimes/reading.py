@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, get_args, get_origin
 
 import msgspec
 
@@ -87,14 +87,23 @@ def _copy(table: dict[str, Any]) -> dict[str, Any]:
 
 
 def type_at(struct: Any, keys: Keys) -> Any:
-    """The type of the field at a key path of a struct; None where there is none."""
+    """The type at a key path of a struct, through tables and structs; None where there is none."""
     kind: Any = struct
     for key in keys:
-        if not (isinstance(kind, type) and issubclass(kind, msgspec.Struct)):
-            return None
-        fields = {field.name: field.type for field in msgspec.structs.fields(kind)}
-        kind = fields.get(key)
+        kind = _type_below(kind, key)
     return kind
+
+
+def _type_below(kind: Any, key: str) -> Any:
+    if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
+        fields = {field.encode_name: field.type for field in msgspec.structs.fields(kind)}
+        return fields.get(key)
+    origin = get_origin(kind)
+    if isinstance(origin, type) and issubclass(origin, Mapping):
+        return get_args(kind)[1]
+    # What is left may hide a table: `Annotated[Table, ...]`, `Table | None`.
+    found = (_type_below(part, key) for part in get_args(kind))
+    return next((kind for kind in found if kind is not None), None)
 
 
 def read(value: dict[str, Any], kind: type[Any], keys: Keys, origins: Origins) -> Any:

@@ -291,11 +291,24 @@ def _module_settings(name: str, cls: type, raw: dict[str, Any], origins: Origins
                 "Drop them, or annotate an attribute of the class with a settings Struct.",
             )
         return {}
-    values = dict(raw)
-    for key, value in raw.items():
-        if (*keys, key) in origins.named and (wanted := type_at(kind, (key,))) is not None:
-            values[key] = coerce(value, wanted, (*keys, key), origins)
+    values = _coerced(raw, kind, keys, origins)
     read(values, kind, keys, origins)
+    return values
+
+
+def _coerced(
+    table: dict[str, Any], settings: type[Struct], keys: Keys, origins: Origins
+) -> dict[str, Any]:
+    """A table of settings whose texts from outside are what their types want, at any depth."""
+    values: dict[str, Any] = {}
+    for key, value in table.items():
+        at = (*keys, key)
+        if isinstance(value, dict):
+            values[key] = _coerced(value, settings, at, origins)
+        elif at in origins.named and (wanted := type_at(settings, at[2:])) is not None:
+            values[key] = coerce(value, wanted, at, origins)
+        else:
+            values[key] = value
     return values
 
 

@@ -45,9 +45,17 @@ from tenfold import Struct
 COUNT = 3
 
 
+class Trial(Struct):
+    share: float = 0.0
+    names: tuple[str, ...] = ()
+    limits: dict[str, int] = {}
+
+
 class Options(Struct):
     provider: str = "test"
     limit: int = 1
+    trial: Trial = Trial()
+    other: Trial | None = None
 
 
 class Shelf:
@@ -124,6 +132,17 @@ def test_environment_goes_over_file_and_options_over_both(shop: Folder) -> None:
     assert origins == ("a", "b")
 
 
+def test_the_environment_reaches_settings_at_any_depth_as_what_they_are(shop: Folder) -> None:
+    settings = shop.load(
+        TENFOLD_SETTINGS__SHELF__TRIAL__SHARE="1",
+        TENFOLD_SETTINGS__SHELF__TRIAL__NAMES="a, b",
+        TENFOLD_SETTINGS__SHELF__TRIAL__LIMITS__GBP="5",
+        TENFOLD_SETTINGS__SHELF__OTHER__SHARE="0.5",
+    ).settings["shelf"]
+    assert settings["trial"] == {"share": 1.0, "names": ("a", "b"), "limits": {"gbp": 5}}
+    assert settings["other"] == {"share": 0.5}
+
+
 def test_each_value_knows_where_it_came_from(shop: Folder) -> None:
     found = read_product_file(shop.root, environ={"TENFOLD_SETTINGS__SHELF__LIMIT": "5"})
     assert found.origins.of(("http", "port")) == "tenfold.toml, line 12"
@@ -187,6 +206,8 @@ def test_a_missing_name_is_asked_for(shop: Folder) -> None:
         ({"PORT": "x"}, "environment variable PORT: `http.port` is 'x': expected a whole number."),
         ({"TENFOLD_SETTINGS__SHELF__LIMIT": "q"}, "`settings.shelf.limit` is 'q'"),
         ({"TENFOLD_SETTINGS__SHELF__LIMT": "1"}, "Did you mean `limit`?"),
+        ({"TENFOLD_SETTINGS__SHELF__TRIAL__SHARE": "q"}, "`settings.shelf.trial.share` is 'q'"),
+        ({"TENFOLD_SETTINGS__SHELF__TRIAL__SHRE": "1"}, "Did you mean `share`?"),
         ({"TENFOLD_HTTP__PRT": "1"}, "Did you mean `port`?"),
     ],
 )
