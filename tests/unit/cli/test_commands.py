@@ -106,7 +106,10 @@ def test_migrate_says_what_it_would_do(pad: Any) -> None:
         'def upgrade():\n    op.execute("CREATE TABLE pages (id INTEGER PRIMARY KEY)")\n'
     )
     assert [row["module"] for row in pad.json("migrate", "--dry-run")] == ["notes"]
-    assert pad("migrate").returncode == 0
+    dry, wet = pad("migrate", "--dry-run"), pad("migrate")
+    assert wet.returncode == 0
+    assert "0001 Pages." in dry.stdout
+    assert "0001 Pages." in wet.stdout
     assert pad("migrate", "--dry-run").stdout == "Nothing to do.\n"
 
 

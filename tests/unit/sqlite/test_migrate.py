@@ -59,9 +59,10 @@ def names(file: Path) -> set[str]:
 def test_a_new_file_gets_every_revision_in_order(tmp_path: Path) -> None:
     told: list[str] = []
     migrations = folder(tmp_path, FIRST, SECOND)
-    assert pending(tmp_path / "a.db", "shop", migrations) == ["0001", "0002"]
-    assert migrate(tmp_path / "a.db", "shop", migrations, told.append) == ["0001", "0002"]
-    assert told == ["0001 make things", "0002 give things a size"]
+    both = ["0001 make things", "0002 give things a size"]
+    assert pending(tmp_path / "a.db", "shop", migrations) == both
+    assert migrate(tmp_path / "a.db", "shop", migrations, told.append) == both
+    assert told == both
     assert {"things", "things_size", "alembic_version"} <= names(tmp_path / "a.db")
     assert pending(tmp_path / "a.db", "shop", migrations) == []
 
@@ -76,8 +77,8 @@ def test_constraints_get_the_names_that_tables_give_them(tmp_path: Path) -> None
 def test_a_further_revision_is_applied_alone(tmp_path: Path) -> None:
     migrate(tmp_path / "a.db", "shop", folder(tmp_path, FIRST))
     migrations = folder(tmp_path, FIRST, SECOND)
-    assert pending(tmp_path / "a.db", "shop", migrations) == ["0002"]
-    assert migrate(tmp_path / "a.db", "shop", migrations) == ["0002"]
+    assert pending(tmp_path / "a.db", "shop", migrations) == ["0002 give things a size"]
+    assert migrate(tmp_path / "a.db", "shop", migrations) == ["0002 give things a size"]
 
 
 def test_a_start_with_nothing_to_do_imports_no_alembic(tmp_path: Path) -> None:
@@ -108,7 +109,7 @@ def test_a_failing_revision_leaves_nothing_and_is_named(tmp_path: Path) -> None:
     assert "nowhere" in message
     assert "things" in names(tmp_path / "a.db")
     assert "things_size" not in names(tmp_path / "a.db")
-    assert migrate(tmp_path / "a.db", "shop", folder(tmp_path, FIRST, SECOND)) == ["0002"]
+    assert migrate(tmp_path / "a.db", "shop", folder(tmp_path, FIRST, SECOND)) == ["0002 give things a size"]
 
 
 def test_two_ends_are_refused_with_both_named(tmp_path: Path) -> None:
@@ -199,6 +200,6 @@ def test_killed_inside_a_revision_it_goes_on_when_started_again(tmp_path: Path, 
     assert "things" in names(tmp_path / "a.db")
     assert "things_size" not in names(tmp_path / "a.db")
     folder(tmp_path, FIRST, SECOND)
-    assert migrate(tmp_path / "a.db", "shop", migrations) == ["0002"]
+    assert migrate(tmp_path / "a.db", "shop", migrations) == ["0002 give things a size"]
     assert "things_size" in names(tmp_path / "a.db")
     assert os.path.exists(tmp_path / "a.db")

@@ -42,7 +42,8 @@ def migrate(
         file: made where it does not exist.
         migrations: the folder; one that is missing or empty has nothing to do.
         on_step: told each revision, as `0002 add a column`, before it is applied.
-    Returns: the revisions applied, in order; empty where there was nothing to do.
+    Returns: the revisions applied, in order and as `on_step` was told them; empty where
+        there was nothing to do.
     Raises: MigrationError (NOT_DONE): the revisions before the one it names are
         applied and stay, that one has left nothing.
     """
@@ -68,7 +69,7 @@ def migrate(
 
 
 def pending(file: Path, module: str, migrations: Path) -> list[str]:
-    """The revisions that `migrate` would apply, in order. Changes nothing.
+    """The revisions that `migrate` would apply, as it would tell them. Changes nothing.
 
     Raises: MigrationError (NOT_DONE) where the folder or the file's revision
         cannot be read.
@@ -80,7 +81,7 @@ def pending(file: Path, module: str, migrations: Path) -> list[str]:
     with _mistakes(module, str(migrations)):
         current: Any = _heads(file)
         steps: Any = script._upgrade_revs("head", current)
-        return [step.revision.revision for step in steps]
+        return [_told(step.revision) for step in steps]
 
 
 def _fingerprint(migrations: Path) -> str | None:
@@ -169,8 +170,7 @@ def _next_step(
         steps: Any = script._upgrade_revs("head", heads)
         taken.extend(steps[:1])
         for step in taken:
-            revision = step.revision
-            on_step(f"{revision.revision} {revision.doc or ''}".strip())
+            on_step(_told(step.revision))
         return taken
 
     place = str(script.dir)
@@ -182,7 +182,12 @@ def _next_step(
             context.run_migrations()
         if taken:
             _check_references(connection)
-    return taken[0].revision.revision if taken else None
+    return _told(taken[0].revision) if taken else None
+
+
+def _told(revision: Any) -> str:
+    """A revision as people read it: `0002 add a column`."""
+    return f"{revision.revision} {revision.doc or ''}".strip()
 
 
 def _check_references(connection: Connection) -> None:
