@@ -103,7 +103,11 @@ class LedgerModule(Ledger):
         if then == "yield":
             await asyncio.sleep(0)
         if then == "gather":
-            await asyncio.gather(self.db.value(BALANCE, account=account))
+            reading = self.db.value(BALANCE, account=account)
+            try:
+                await asyncio.gather(reading)
+            finally:
+                reading.close()  # refused before it became a task, so nobody else ends it
         if then.startswith("swallow"):
             try:
                 await self._misbehave(then.removeprefix("swallow "), account)
