@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from datetime import datetime
 from pathlib import Path
@@ -50,6 +51,8 @@ __all__ = ["Host"]
 
 _C = TypeVar("_C")
 _SETTLED_POLL_S = 0.5
+_CLOSE_S = 2.0
+_READERS_S = 0.2
 MAIN_TENANT = "main"
 
 
@@ -112,7 +115,7 @@ class Host:
                 await opened.start()
             await self._wire()
         except BaseException:
-            self._close()
+            await self._close(0.0)
             raise
         hooked: list[ModuleRuntime] = []
         try:
@@ -146,7 +149,7 @@ class Host:
             for runtime in hooked:
                 await _hook(runtime.instance, "stopping")
         finally:
-            self._close()
+            await self._close(drain_s)
 
     @property
     def entry(self) -> Entry:
@@ -440,11 +443,18 @@ class Host:
             await self._signals[module.name].wait(min(left, _SETTLED_POLL_S))
         return True
 
-    def _close(self) -> None:
-        for opened in self._opened.values():
-            opened.close()
+    async def _close(self, drain_s: float) -> None:
+        """Close every file, off the loop: what a writer still commits is answered on it."""
+        opened = list(self._opened.values())
         self._opened.clear()
-        self._around.readers.close()
+        await asyncio.to_thread(_close_all, opened, self._around, max(drain_s, _CLOSE_S))
+
+
+def _close_all(opened: list[OpenedModule], around: Surroundings, wait_s: float) -> None:
+    until = time.monotonic() + wait_s
+    for module in opened:
+        module.close(max(until - time.monotonic(), 0.0))
+    around.readers.close(max(until - time.monotonic(), _READERS_S))
 
 
 async def _hook(instance: Any, name: str) -> None:

@@ -62,9 +62,9 @@ class OpenedModule:
         states = await self.resources.generations.state()
         self.store.generations = {name: state.active for name, state in states.items()}
 
-    def close(self) -> None:
-        """Commit what was handed in, then close the file."""
-        self.store.close()
+    def close(self, wait_s: float) -> None:
+        """Commit what was handed in, then close the file, within a bound."""
+        self.store.close(wait_s)
 
 
 def open_module(

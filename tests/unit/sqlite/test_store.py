@@ -14,6 +14,7 @@ import pytest
 from sqlalchemy import Column, Table, Text, bindparam, func, literal, select
 
 from tenfold import Contract, Database, command, keyed, query
+from tenfold.contracts.errors import Outcome, StoreUnavailableError
 from tenfold.runtimes.host import Host
 from tenfold.runtimes.topology import Product, Topology
 from tenfold.tables.columns import metadata, tenant
@@ -155,3 +156,25 @@ async def test_what_the_clean_up_of_a_given_up_handler_raises_is_told_and_reache
         shed = keyed(made.shed, "k")
         assert await asyncio.gather(shed.put("a"), shed.put("a")) == ["a", "a"]
         assert "the clean-up failed" in caplog.text
+
+
+async def test_a_handler_that_keeps_the_thread_does_not_keep_the_product_from_stopping(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with running(tmp_path) as made:
+        slow = asyncio.create_task(made.shed.put_slowly("slow"))
+        await made.entered()
+        async with asyncio.timeout(8):
+            await made.host.stop(drain_s=0.1)
+        assert "The writer of module shed was not done" in caplog.text
+        made.module.go.set()
+        await asyncio.gather(slow, return_exceptions=True)
+
+
+async def test_work_that_comes_after_the_stop_is_refused(tmp_path: Path) -> None:
+    async with running(tmp_path) as made:
+        queue = made.host.modules["shed"].queue
+        await made.host.stop()
+        with pytest.raises(StoreUnavailableError, match="is closed") as caught:
+            await queue.retry([1])
+        assert caught.value.outcome is Outcome.NOT_DONE

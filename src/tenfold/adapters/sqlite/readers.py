@@ -8,6 +8,7 @@ queries, not another's, nor the queues and relays.
 from __future__ import annotations
 
 import asyncio
+import logging
 import sqlite3
 import threading
 import time
@@ -23,6 +24,8 @@ from tenfold.contracts.errors import DeadlineExceededError
 __all__ = ["ReaderPool"]
 
 _T = TypeVar("_T")
+_log = logging.getLogger("tenfold.store")
+CLOSE_S = 10.0
 _OPS_BETWEEN_LOOKS = 20_000
 """Virtual machine steps of SQLite between two looks at the deadline: about a millisecond."""
 
@@ -93,8 +96,8 @@ class ReaderPool:
         result: _T = await task.future
         return result
 
-    def close(self) -> None:
-        """End the threads after the reads that were handed in; waits for them."""
+    def close(self, wait_s: float = CLOSE_S) -> None:
+        """End the threads after the reads that were handed in, waiting up to `wait_s`."""
         with self._lock:
             for waiting in self._waiting.values():
                 for task in waiting:
@@ -104,8 +107,11 @@ class ReaderPool:
             self._platform.put(None)
             for _ in range(self._size):
                 self._queue.put(None)
+        until = time.monotonic() + wait_s
         for thread in self._threads:
-            thread.join()
+            thread.join(max(until - time.monotonic(), 0.0))
+            if thread.is_alive():
+                _log.error("%s was not done within %g s, and is left behind.", thread.name, wait_s)
         self._threads.clear()
 
     def _start(self) -> None:

@@ -16,7 +16,14 @@ from tenfold.adapters.sqlite.inside import OpenUnit
 from tenfold.adapters.sqlite.planner import Planner
 from tenfold.adapters.sqlite.readers import ReaderPool
 from tenfold.adapters.sqlite.schema import create_platform_tables
-from tenfold.adapters.sqlite.writer import CommitNews, Task, UnitTask, Writer, close_handler
+from tenfold.adapters.sqlite.writer import (
+    CLOSE_S,
+    CommitNews,
+    Task,
+    UnitTask,
+    Writer,
+    close_handler,
+)
 from tenfold.contracts.errors import (
     AwaitInsideUnitOfWorkError,
     LeaseLostError,
@@ -82,9 +89,9 @@ class SqliteStore:
         """Start the writing thread."""
         self._writer.start()
 
-    def close(self) -> None:
-        """Finish what was handed in, then end the writing thread."""
-        self._writer.close()
+    def close(self, wait_s: float = CLOSE_S) -> None:
+        """Finish what was handed in, then end the writing thread. See `Writer.close`."""
+        self._writer.close(wait_s)
 
     @property
     def healthy(self) -> bool:
@@ -115,8 +122,8 @@ class SqliteStore:
     ) -> UnitResult:
         """Carry one unit of work. See `Units.run`."""
         task = UnitTask(unit, handler, context, value, self._carry)
-        self._writer.submit(task)
         try:
+            self._writer.submit(task)
             result: UnitResult = await task.future
         except asyncio.CancelledError:
             unit.cancelled = True

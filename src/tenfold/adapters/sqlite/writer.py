@@ -28,6 +28,7 @@ _T = TypeVar("_T")
 _log = logging.getLogger("tenfold.store")
 GROUP = 64
 """Units of work in one commit, at the most."""
+CLOSE_S = 10.0
 _PLATFORM_ATTEMPTS = 3
 _TURN_S = 0.02
 _TURNS = threading.Lock()
@@ -179,6 +180,7 @@ class Writer:
         self._on_commit = on_commit
         self._queue: SimpleQueue[Task | None] = SimpleQueue()
         self._thread: threading.Thread | None = None
+        self._closing = threading.Lock()
         self._broken: StoreUnavailableError | None = None
 
     def start(self) -> None:
@@ -188,12 +190,27 @@ class Writer:
         )
         self._thread.start()
 
-    def close(self) -> None:
-        """End the thread after what was handed in is committed; waits for it."""
-        if self._thread is not None:
-            self._queue.put(None)
-            self._thread.join()
+    def close(self, wait_s: float = CLOSE_S) -> None:
+        """End the thread after what was handed in is committed, and take nothing more.
+
+        A handler that keeps the thread is waited for up to `wait_s`, then left
+        behind: what it has not committed is rolled back when the process ends.
+        """
+        thread = self._thread
+        if thread is None:
+            return
+        with self._closing:
             self._thread = None
+            self._queue.put(None)
+        thread.join(wait_s)
+        if thread.is_alive():
+            _log.error(
+                "The writer of module %s was not done within %g s: a handler keeps its thread, or "
+                "a statement takes long. It is left behind; what it commits yet is whole, or "
+                "nothing. Look for blocking calls in the module's handlers.",
+                self._module,
+                wait_s,
+            )
 
     @property
     def broken(self) -> StoreUnavailableError | None:
@@ -201,8 +218,18 @@ class Writer:
         return self._broken
 
     def submit(self, task: Task) -> None:
-        """Hand work in; its future is answered after the commit."""
-        self._queue.put(task)
+        """Hand work in; its future is answered after the commit.
+
+        Raises: StoreUnavailableError (NOT_DONE) once it is closed.
+        """
+        with self._closing:
+            if self._thread is not None:
+                self._queue.put(task)
+                return
+        raise StoreUnavailableError(
+            f"The database of module {self._module!r} is closed. Nothing was done. The product "
+            "stops: send it again when it has started."
+        )
 
     def _run(self) -> None:
         try:
