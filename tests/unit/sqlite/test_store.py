@@ -14,7 +14,7 @@ import pytest
 from sqlalchemy import Column, Table, Text, bindparam, func, literal, select
 
 from tenfold import Contract, Database, command, keyed, query
-from tenfold.contracts.errors import Outcome, StoreUnavailableError
+from tenfold.contracts.errors import DeadlineExceededError, Outcome, StoreUnavailableError
 from tenfold.runtimes.host import Host
 from tenfold.runtimes.topology import Product, Topology
 from tenfold.tables.columns import metadata, tenant
@@ -50,6 +50,11 @@ class Shed(Contract, Protocol):
         """Put a thing, and keep the thread until the test lets it go."""
         ...
 
+    @command(who="internal", timeout_s=0.2)
+    async def count(self, most: int) -> int:
+        """Put a thing, then count up to a number, in SQLite."""
+        ...
+
     @query(who="internal")
     async def names(self) -> list[str]:
         """What is there."""
@@ -81,6 +86,10 @@ class ShedModule(Shed):
         self.entered.set()
         self.go.wait(20)
         return name
+
+    async def count(self, most: int) -> int:
+        await self.db.execute(PUT, name="counted")
+        return int(await self.db.value(COUNT, most=most))
 
     async def names(self) -> list[str]:
         return [row.name for row in await self.db.all(NAMES)]
@@ -178,3 +187,19 @@ async def test_work_that_comes_after_the_stop_is_refused(tmp_path: Path) -> None
         with pytest.raises(StoreUnavailableError, match="is closed") as caught:
             await queue.retry([1])
         assert caught.value.outcome is Outcome.NOT_DONE
+
+
+async def test_a_long_read_in_a_unit_ends_at_its_deadline_and_spares_the_others(
+    tmp_path: Path,
+) -> None:
+    async with running(tmp_path) as made:
+        assert await made.shed.put("first") == "first"
+        async with asyncio.timeout(5):
+            long = asyncio.create_task(made.shed.count(LONG))
+            ends = await asyncio.gather(
+                long, *(made.shed.put(n) for n in "ab"), return_exceptions=True
+            )
+        assert isinstance(ends[0], DeadlineExceededError)
+        assert ends[1:] == ["a", "b"]
+        assert await made.shed.names() == ["a", "b", "first"]
+        assert await made.shed.count(10) == 10

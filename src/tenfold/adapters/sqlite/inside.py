@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 __all__ = ["OpenUnit"]
 
+_OPS_BETWEEN_LOOKS = 20_000
+"""Virtual machine steps of SQLite between two looks at the deadline: about a millisecond."""
+
 
 class OpenUnit:
     """One open unit of work on the writer's thread. Nothing here ever suspends."""
@@ -46,7 +49,19 @@ class OpenUnit:
         """The raw rows of a reading statement, after the writes that were buffered."""
         if self._unit.buffered:
             self.flush()
-        return self._run(plan, parameters).fetchall()
+        if plan.writes:
+            return self._run(plan, parameters).fetchall()
+        # Only a statement that reads may be interrupted: with one that writes, SQLite would roll
+        # the whole group back.
+        self._connection.set_progress_handler(self._late, _OPS_BETWEEN_LOOKS)
+        try:
+            return self._run(plan, parameters).fetchall()
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorname == "SQLITE_INTERRUPT":
+                self._look()
+            raise
+        finally:
+            self._connection.set_progress_handler(None, 0)
 
     def write(
         self, plan: Plan, parameters: Mapping[str, Any], refuse: Mapping[str, Refusal] | None
@@ -101,9 +116,11 @@ class OpenUnit:
                 "caught its error and went on"
             )
 
+    def _late(self) -> bool:
+        return self._unit.cancelled or time.monotonic() > self._unit.deadline
+
     def _look(self) -> None:
         self.ensure()
-        # Between statements, never within one: interrupting a write would lose the whole group.
         if self._unit.cancelled:
             raise asyncio.CancelledError
         if time.monotonic() > self._unit.deadline:
