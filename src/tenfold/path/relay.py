@@ -266,7 +266,8 @@ class Relay:
         now = self._parts.clock.now()
         for row in rows:
             lag_s = max((now - row.at).total_seconds(), 0.0)
-            self._parts.stop.observe(f"{feeds[0].source}.{row.name}", self._parts.module, lag_s)
+            label = f"{feeds[0].source}.{row.name} -> {self._parts.module}"
+            self._parts.stop.observe(label, "ok", lag_s)
 
     async def _work(self) -> None:
         failures = 0

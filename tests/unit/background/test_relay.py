@@ -84,6 +84,16 @@ async def test_events_come_into_the_queue_and_to_the_worker(
     assert relay.position(WORK.key) == 3
 
 
+async def test_what_is_carried_is_counted_by_event_and_subscribing_module(
+    crew: Crew, source: SqliteBench
+) -> None:
+    relay = relay_of(crew, source, WORK)
+    await source.publish([event(str(i), source) for i in range(3)])
+    await relay.step()
+    counted = [(c.label, c.outcome, c.count) for c in relay._parts.stop.snapshot()]
+    assert counted == [("orders.Placed -> shop", "ok", 3)]
+
+
 async def test_a_long_log_is_carried_in_batches(crew: Crew, source: SqliteBench) -> None:
     await source.publish([event(str(i), source) for i in range(25)])
     relay = relay_of(crew, source, WORK, batch=10)
