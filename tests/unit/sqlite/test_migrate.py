@@ -109,7 +109,9 @@ def test_a_failing_revision_leaves_nothing_and_is_named(tmp_path: Path) -> None:
     assert "nowhere" in message
     assert "things" in names(tmp_path / "a.db")
     assert "things_size" not in names(tmp_path / "a.db")
-    assert migrate(tmp_path / "a.db", "shop", folder(tmp_path, FIRST, SECOND)) == ["0002 give things a size"]
+    assert migrate(tmp_path / "a.db", "shop", folder(tmp_path, FIRST, SECOND)) == [
+        "0002 give things a size"
+    ]
 
 
 def test_two_ends_are_refused_with_both_named(tmp_path: Path) -> None:
