@@ -466,7 +466,7 @@ class Worker:
         if wait_s <= 0:
             await asyncio.sleep(0)
             return
-        timer = asyncio.get_running_loop().call_later(wait_s, self._signal.set)
+        timer = asyncio.get_running_loop().call_later(wait_s, self.wake)
         try:
             await self._signal.wait()
         finally:

@@ -120,6 +120,7 @@ class Relay:
         self._stored: dict[SubscriptionKey, int] = {}
         self._looked: dict[SubscriptionKey, int] = {}
         self._known = False
+        self._held = False
         self._signal = asyncio.Event()
         self._resting = asyncio.Event()
         self._lock = asyncio.Lock()
@@ -186,9 +187,10 @@ class Relay:
         async with self._lock:
             if not self._known:
                 await self._see_feeds()
-            more = False
+            more = self._held = False
             for (source, position), feeds in self._groups().items():
                 if await self._held_back(feeds, position):
+                    self._held = True
                     continue
                 outbox = self._parts.sources[source]
                 names = sorted({name for feed in feeds for name in feed.events})
@@ -276,7 +278,10 @@ class Relay:
             try:
                 more = await self.step()
                 if not more and not self._signal.is_set():
-                    self._resting.set()
+                    # What is held back goes on when the worker has worked what is there; where
+                    # the worker is at rest too, something keeps it that only people mend.
+                    if not self._held or self._parts.worker.resting:
+                        self._resting.set()
                     woken = await self._sleep(self._parts.limits.poll_s)
                     if not woken:
                         await self.store_positions()
@@ -293,12 +298,20 @@ class Relay:
                 await asyncio.sleep(min(0.05 * 2.0**failures, self._parts.limits.poll_s))
 
     async def _sleep(self, wait_s: float) -> bool:
-        timer = asyncio.get_running_loop().call_later(wait_s, self._signal.set)
+        """Until a signal; whether it came before the time was up."""
+        woken = True
+
+        def look() -> None:
+            nonlocal woken
+            woken = False
+            self.wake()
+
+        timer = asyncio.get_running_loop().call_later(wait_s, look)
         try:
             await self._signal.wait()
         finally:
             timer.cancel()
-        return not self._resting.is_set()
+        return woken
 
     async def _warn_of_trimmed_log(self, feed: Feed) -> None:
         floor = await self._parts.sources[feed.source].floor()

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from tenfold.path.relay import Feed, Relay, RelayLimits, RelayParts, decide_entries
 from tenfold.path.retention import Retained, Retention, RetentionParts, decide_trim
 from tenfold.path.stops import Stop
-from tenfold.ports.records import InboxKey, OutboxRow, SubscriptionKey
+from tenfold.ports.outbox import Outbox
+from tenfold.ports.records import Claimed, InboxKey, OutboxPage, OutboxRow, SubscriptionKey
 from tenfold.testing.outbox_suite import event
 from tests.conformance.sqlite_bench import SqliteBench
 from tests.unit.background.conftest import Crew
@@ -204,3 +205,65 @@ def test_what_may_be_forgotten_ends_at_the_slowest_subscriber() -> None:
     assert decide_trim("orders", followers, stored) == 5
     assert decide_trim("orders", followers, {**stored, ("old", key("gone")): 2}) == 2
     assert decide_trim("other", followers, stored) is None
+
+
+async def test_it_is_not_at_rest_while_it_looks_by_itself(crew: Crew, source: SqliteBench) -> None:
+    class Watched:
+        def __init__(self) -> None:
+            self.resting: list[bool] = []
+
+        def __getattr__(self, name: str) -> object:
+            return getattr(source.outbox, name)
+
+        async def read(self, after: int, names: Sequence[str], limit: int) -> OutboxPage:
+            self.resting.append(relay.resting)
+            return await source.outbox.read(after, names, limit)
+
+    watched = Watched()
+    relay = Relay(
+        RelayParts(
+            module="shop",
+            queue=crew.bench.queue,
+            sources={"orders": cast("Outbox", watched)},
+            worker=crew.worker(),
+            clock=crew.bench.clock,
+            stop=Stop("relay"),
+            limits=RelayLimits(poll_s=0.001),
+        ),
+        [WORK],
+    )
+    relay.start()
+    async with asyncio.timeout(10):
+        while len(watched.resting) < 5:
+            await asyncio.sleep(0)
+        await relay.wait_resting()
+    assert not any(watched.resting)
+    await relay.stop()
+
+
+async def test_a_feed_that_is_held_back_is_not_at_rest_while_the_worker_is_busy(
+    crew: Crew, source: SqliteBench
+) -> None:
+    go = asyncio.Event()
+
+    async def handle(entry: Claimed, fence: int) -> None:
+        await go.wait()
+
+    worker = crew.worker(handle)
+    paced = Feed(handler="work", source="orders", events=("Placed",), paced=True)
+    relay = relay_of(crew, source, paced, batch=2, window=2)
+    await source.publish([event(str(i), source) for i in range(9)])
+    worker.start()
+    relay.start()
+    async with asyncio.timeout(10):
+        while not worker.counts.claimed:
+            await asyncio.sleep(0)
+        for _ in range(50):
+            await asyncio.sleep(0)
+        assert not relay.resting
+        go.set()
+        while relay.delivered < 9:
+            relay.wake()
+            await asyncio.sleep(0)
+        await relay.wait_resting()
+    await relay.stop()

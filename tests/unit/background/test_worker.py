@@ -382,3 +382,25 @@ async def test_it_renews_the_lease_of_what_takes_long(crew: Crew) -> None:
     go.set()
     await rest(worker)
     assert (worker.counts.done, worker.counts.lost) == (1, 0)
+
+
+async def test_it_is_not_at_rest_while_it_looks_at_the_queue_by_itself(crew: Crew) -> None:
+    class Watched:
+        def __init__(self) -> None:
+            self.resting: list[bool] = []
+
+        def __getattr__(self, name: str) -> object:
+            return getattr(crew.bench.queue, name)
+
+        async def cycle(self, cycle: Cycle) -> Turn:
+            self.resting.append(worker.resting)
+            return await crew.bench.queue.cycle(cycle)
+
+    watched = Watched()
+    worker = crew.worker(queue=watched, limits=WorkerLimits(poll_s=0.001))
+    worker.start()
+    async with asyncio.timeout(10):
+        while len(watched.resting) < 5:
+            await asyncio.sleep(0)
+    assert not any(watched.resting)
+    await rest(worker)
