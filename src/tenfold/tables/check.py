@@ -57,7 +57,18 @@ def _problems(table: Table, scoped: bool) -> list[str]:
         mend = next((mend for type_, mend in _MENDS if isinstance(column.type, type_)), None)
         if mend is not None and not isinstance(column.type, Float):
             found.append(f"{table.name}.{column.name}: {type(column.type).__name__}: {mend}")
+    found.extend(
+        f"{table.name}: the reference over ({', '.join(reference.column_keys)}) is checked at the "
+        "commit, which it shares with other units of work; leave initially='DEFERRED' out and "
+        "write the row that it points to first"
+        for reference in _references(table)
+        if (reference.initially or "").upper() == "DEFERRED"
+    )
     return found + (_unscoped(table) if scoped else [])
+
+
+def _references(table: Table) -> list[ForeignKeyConstraint]:
+    return [c for c in table.constraints if isinstance(c, ForeignKeyConstraint)]
 
 
 def _unscoped(table: Table) -> list[str]:
@@ -81,11 +92,10 @@ def _unscoped(table: Table) -> list[str]:
                 f"{table.name}: {name or 'a unique constraint'} over ({', '.join(names)}) lacks "
                 f"the tenant, so one tenant could block another; put {TENANT!r} first in it"
             )
-    references = [c for c in table.constraints if isinstance(c, ForeignKeyConstraint)]
     found.extend(
         f"{table.name}: the reference over ({', '.join(reference.column_keys)}) lacks the "
         f"tenant, so a row could point at another tenant's; put {TENANT!r} first in it"
-        for reference in references
+        for reference in _references(table)
         if TENANT not in reference.column_keys
     )
     return found

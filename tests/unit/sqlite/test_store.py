@@ -14,7 +14,12 @@ import pytest
 from sqlalchemy import Column, Table, Text, bindparam, func, literal, select
 
 from tenfold import Contract, Database, command, keyed, query
-from tenfold.contracts.errors import DeadlineExceededError, Outcome, StoreUnavailableError
+from tenfold.contracts.errors import (
+    DeadlineExceededError,
+    HandlerFaultError,
+    Outcome,
+    StoreUnavailableError,
+)
 from tenfold.runtimes.host import Host
 from tenfold.runtimes.topology import Product, Topology
 from tenfold.tables.columns import metadata, tenant
@@ -24,6 +29,14 @@ pytestmark = pytest.mark.anyio
 TABLES = metadata()
 THINGS = Table("things", TABLES, tenant(), Column("name", Text, primary_key=True))
 PUT = THINGS.insert().values(name=bindparam("name"))
+PARTS = Table(
+    "parts", TABLES, tenant(), Column("name", Text, primary_key=True), Column("thing", Text)
+)
+PUT_PART = PARTS.insert().values(name=bindparam("name"), thing=bindparam("thing"))
+DEFERRED = """
+CREATE TABLE parts (tenant TEXT, name TEXT, thing TEXT, FOREIGN KEY (tenant, thing)
+    REFERENCES things (tenant, name) DEFERRABLE INITIALLY DEFERRED)
+"""
 NAMES = select(THINGS.c.name).order_by(THINGS.c.name)
 NUMBERS = select(literal(1).label("n")).cte("numbers", recursive=True)
 NUMBERS = NUMBERS.union_all(select(NUMBERS.c.n + 1).where(NUMBERS.c.n < bindparam("most")))
@@ -53,6 +66,11 @@ class Shed(Contract, Protocol):
     @command(who="internal", timeout_s=0.2)
     async def count(self, most: int) -> int:
         """Put a thing, then count up to a number, in SQLite."""
+        ...
+
+    @command(who="internal")
+    async def put_part(self, name: str, thing: str) -> str:
+        """Put a part of a thing."""
         ...
 
     @query(who="internal")
@@ -90,6 +108,10 @@ class ShedModule(Shed):
     async def count(self, most: int) -> int:
         await self.db.execute(PUT, name="counted")
         return int(await self.db.value(COUNT, most=most))
+
+    async def put_part(self, name: str, thing: str) -> str:
+        await self.db.execute(PUT_PART, name=name, thing=thing)
+        return name
 
     async def names(self) -> list[str]:
         return [row.name for row in await self.db.all(NAMES)]
@@ -203,3 +225,26 @@ async def test_a_long_read_in_a_unit_ends_at_its_deadline_and_spares_the_others(
         assert ends[1:] == ["a", "b"]
         assert await made.shed.names() == ["a", "b", "first"]
         assert await made.shed.count(10) == 10
+
+
+async def test_a_reference_that_fails_the_commit_fails_the_unit_that_did_it_alone(
+    tmp_path: Path,
+) -> None:
+    async with running(tmp_path) as made:
+        store = made.host._opened["shed"].store
+        await store.write(lambda c: c.execute("DROP TABLE parts"))
+        await store.write(lambda c: c.execute(DEFERRED))
+        slow = asyncio.create_task(made.shed.put_slowly("slow"))
+        await made.entered()
+        calls = [made.shed.put(f"{n:02}") for n in range(20)]
+        calls.insert(10, made.shed.put_part("p", "nowhere"))
+        tasks = [asyncio.create_task(call) for call in calls]
+        await asyncio.sleep(0.05)  # nothing tells when they have reached the writer's queue
+        made.module.go.set()
+        async with asyncio.timeout(10):
+            ends = await asyncio.gather(slow, *tasks, return_exceptions=True)
+        (bad,) = [end for end in ends if isinstance(end, BaseException)]
+        assert isinstance(bad, HandlerFaultError)
+        assert "FOREIGN KEY" in str(bad)
+        assert bad.outcome is Outcome.NOT_DONE
+        assert await made.shed.names() == [*(f"{n:02}" for n in range(20)), "slow"]

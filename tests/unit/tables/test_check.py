@@ -65,6 +65,17 @@ def test_a_reference_without_the_tenant() -> None:
     assert "the reference over (parent) lacks the tenant" in message
 
 
+def test_a_reference_that_is_checked_at_the_commit() -> None:
+    reference = ForeignKeyConstraint(
+        ["tenant", "parent"],
+        ["things.tenant", "things.id"],
+        deferrable=True,
+        initially="DEFERRED",
+    )
+    message = problem(*key(), Column("parent", Integer), reference)
+    assert "the reference over (tenant, parent) is checked at the commit" in message
+
+
 @pytest.mark.parametrize(
     ("type_", "mend"),
     [

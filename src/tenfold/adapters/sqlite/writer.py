@@ -182,6 +182,7 @@ class Writer:
         self._thread: threading.Thread | None = None
         self._closing = threading.Lock()
         self._broken: StoreUnavailableError | None = None
+        self._singly = 0
 
     def start(self) -> None:
         """Start the thread. The file must be there and migrated."""
@@ -259,6 +260,9 @@ class Writer:
         group: list[Task] = []
         while task is not None:
             group.append(task)
+            if self._singly:
+                self._singly -= 1
+                return group, False
             if len(group) >= GROUP:
                 return group, False
             try:
@@ -374,6 +378,8 @@ class Writer:
         self, connection: sqlite3.Connection, group: list[Task], error: sqlite3.Error
     ) -> list[Task]:
         failure = self._failure(error)
+        if error.sqlite_errorname.startswith("SQLITE_CONSTRAINT"):
+            return self._run_singly(connection, group, error)
         if error.sqlite_errorname.startswith("SQLITE_IOERR"):
             # After a failed sync nobody knows what the disk holds: the log may come back with
             # this commit at the next start. Going on would build on state that may vanish.
@@ -382,6 +388,33 @@ class Writer:
         _roll_back(connection)
         self._answer(group, CommitNews(), failure=failure)
         return []
+
+    def _run_singly(
+        self, connection: sqlite3.Connection, group: list[Task], error: sqlite3.Error
+    ) -> list[Task]:
+        """A reference that is checked at the commit failed it, and nothing tells whose it is.
+
+        Tables with such references are refused, but a migration may have made one.
+        Run again one by one, the unit that did it fails alone.
+        """
+        _roll_back(connection)
+        if len(group) == 1:
+            group[0].error = error
+            self._answer(group, CommitNews())
+            return []
+        self._singly = len(group)
+        failure = self._failure(error)
+        again: list[Task] = []
+        answered: list[Task] = []
+        for task in group:
+            lost = task.lost(failure)
+            if lost is None:
+                again.append(task)
+            else:
+                task.error = lost
+                answered.append(task)
+        self._answer(answered, CommitNews())
+        return again
 
     def _refusal(self, error: sqlite3.Error) -> StoreUnavailableError:
         """What whoever comes after is told: their work was not even begun."""
