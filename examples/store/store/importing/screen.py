@@ -24,7 +24,7 @@ from store.importing.lines import Reason
 from store.importing.recording import Progress
 from store.importing.settling import Settled
 
-__all__ = ["Screen"]
+__all__ = ["Screen", "counted"]
 
 _MEANINGS = {
     Reason.CANCELLED: "the invoice was cancelled",
@@ -88,7 +88,7 @@ class Screen:
         def row(name: str, count: int, why: str, style: str = "") -> None:
             table.add_row(name, f"{count:,}", f"{count / share:.1%}", why, style=style)
 
-        row("taken", intake.taken, f"became {len(intake.invoices):,} orders", "green")
+        row("taken", intake.taken, f"became {counted(len(intake.invoices), 'order')}", "green")
         for reason, why in _MEANINGS.items():
             row(reason.value, intake.refused[reason.value], why)
         table.add_section()
@@ -97,13 +97,14 @@ class Screen:
         out.print(table)
         orders, rate = self._progress.total, self._progress.total / max(seconds, 1e-9)
         old = orders - self._progress.new
-        out.print(
-            f"{orders:,} orders ({old:,} of them recorded before) and all that they set off, in "
-            f"{seconds:,.1f} s: {rate:,.0f} orders and {rate * intake.taken / (orders or 1):,.0f} "
-            "lines a second.",
-            highlight=False,
-            soft_wrap=True,
+        lines_rate = rate * intake.taken / (orders or 1)
+        _say(
+            out,
+            f"{counted(orders, 'order')} ({old:,} recorded before), settled with all that "
+            f"followed, in {seconds:,.1f} s: {counted(round(rate), 'order')} and "
+            f"{counted(round(lines_rate), 'line')} a second.",
         )
+        # A path is never broken over lines, so that it can be copied.
         out.print(f"Refused lines are in {refused}", highlight=False, soft_wrap=True)
 
     def nothing_left_over(self, intake: Intake, settled: Settled) -> bool:
@@ -116,22 +117,24 @@ class Screen:
             )
         if settled.open:
             self._warn(
-                f"{settled.open:,} orders of the store are neither confirmed nor rejected. "
+                f"{counted(settled.open, 'order')} of the store "
+                f"{'is' if settled.open == 1 else 'are'} neither confirmed nor rejected. "
                 "`tenfold queue dead` shows the work that failed."
             )
         if settled.dead:
             self._warn(
-                f"{settled.dead:,} pieces of background work were given up after all their "
-                "attempts. `tenfold queue dead` shows them, `tenfold queue retry` runs them again."
+                f"{counted(settled.dead, 'piece')} of background work "
+                f"{'was' if settled.dead == 1 else 'were'} given up after all attempts. "
+                "`tenfold queue dead` shows what failed, `tenfold queue retry` runs it again."
             )
         return not (intake.damage or settled.open or settled.dead)
 
     def interrupted(self) -> None:
         """Say how far it came and how to go on."""
         self._warn(
-            f"Interrupted: {self._progress.recorded:,} of {self._progress.total:,} orders are "
-            "recorded and stay so. Run the same command again to go on; nothing will be done "
-            "twice."
+            f"Interrupted: of {counted(self._progress.total, 'order')} "
+            f"{self._progress.recorded:,} recorded, to stay so. Run the same command again to go "
+            "on; nothing will be done twice."
         )
 
     def _recorded(self) -> None:
@@ -141,4 +144,14 @@ class Screen:
             self._bars.update(self._recording, completed=done, note=f"{rate:,.0f} a second")
 
     def _warn(self, text: str) -> None:
-        self._err.print(text, style="yellow", highlight=False, soft_wrap=True)
+        _say(self._err, text, "yellow")
+
+
+def counted(number: int, thing: str) -> str:
+    """A number of things, as people say it: `1 order`, `1,200 orders`."""
+    return f"{number:,} {thing}" if number == 1 else f"{number:,} {thing}s"
+
+
+def _say(console: Console, text: str, style: str = "") -> None:
+    """A sentence, broken between words on a terminal; one line where a program reads it."""
+    console.print(text, style=style, highlight=False, soft_wrap=not console.is_terminal)
