@@ -107,8 +107,8 @@ class _Choice:
         self.alone = False
 
 
-def take_turn(connection: sqlite3.Connection, cycle: Cycle, now: int) -> Turn:
-    """Finish, renew, end what expired, then claim: one transaction, the caller's."""
+def take_turn(connection: sqlite3.Connection, cycle: Cycle, now: int, *, expired_at: int) -> Turn:
+    """Finish, renew, end what had expired by then, claim: one transaction, the caller's."""
     until = now + round(cycle.lease_s * 1_000_000)
     live = {row[0]: _Live(*row) for row in connection.execute(CLAIMS)}
     freed: set[str] = set()
@@ -122,7 +122,7 @@ def take_turn(connection: sqlite3.Connection, cycle: Cycle, now: int) -> Turn:
             connection.execute(RENEW_CLAIM, (until, fence))
         elif fence not in lost and all(f.fence != fence for f in cycle.finished):
             lost.append(fence)
-    for claim in [c for c in live.values() if c.until <= now]:
+    for claim in [c for c in live.values() if c.until <= expired_at]:
         freed.update(_lose(connection, claim))
         del live[claim.fence]
     wake_lanes(connection, freed)

@@ -106,8 +106,13 @@ class SqliteQueue:
 
     async def cycle(self, cycle: Cycle) -> Turn:
         """Finish, renew and claim in one transaction. See `Queue.cycle`."""
-        now = microseconds(self._clock.now())
-        return await self._session.write(lambda c: take_turn(c, cycle, now))
+        asked = microseconds(self._clock.now())
+        clock = self._clock
+        # The writer may be held up: a lease begins when it is given. What expired meanwhile may be
+        # the asker's own, who could not renew it, so that waits for the next turn.
+        return await self._session.write(
+            lambda c: take_turn(c, cycle, microseconds(clock.now()), expired_at=asked)
+        )
 
     async def next_due(self) -> datetime | None:
         """When there is something to claim. See `Queue.next_due`."""
