@@ -16,7 +16,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from tenfold.contracts.structs import Struct
 from tenfold.path.attempts import (
@@ -114,6 +114,7 @@ class Worker:
         self._cancelled: set[int] = set()
         self._signal = asyncio.Event()
         self._resting = asyncio.Event()
+        self._due: datetime | None = None
         self._draining = False
         self._interrupted = False
         self._loop_task: asyncio.Task[None] | None = None
@@ -134,11 +135,20 @@ class Worker:
     @property
     def resting(self) -> bool:
         """Whether the worker holds nothing and found nothing due when it looked last."""
-        return self._resting.is_set()
+        return self._resting.is_set() and not self._overslept
 
     async def wait_resting(self) -> None:
         """Return when the worker is at rest: nothing held, nothing due."""
+        if self._overslept:
+            self.wake()
         await self._resting.wait()
+
+    @property
+    def _overslept(self) -> bool:
+        """Whether an entry has fallen due of which the timer has not told yet."""
+        if self._due is None or self._draining:
+            return False
+        return self._due <= self._parts.clock.now()
 
     def cancel(self, entry_id: int) -> bool:
         """Cancel an entry that is being handled; False where this worker is not handling it.
@@ -453,7 +463,7 @@ class Worker:
         if self._batches:
             wait_s = min(wait_s, self._limits.lease_s / 3)
         if not self._draining:
-            due = await self._parts.queue.next_due()
+            self._due = due = await self._parts.queue.next_due()
             if due is not None:
                 wait_s = min(wait_s, (due - self._parts.clock.now()).total_seconds())
         if wait_s <= 0 and (claim is not None or self._batches):

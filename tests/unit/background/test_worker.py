@@ -404,3 +404,16 @@ async def test_it_is_not_at_rest_while_it_looks_at_the_queue_by_itself(crew: Cre
             await asyncio.sleep(0)
     assert not any(watched.resting)
     await rest(worker)
+
+
+async def test_it_is_not_at_rest_once_an_entry_is_due_though_its_timer_is_late(crew: Crew) -> None:
+    at = crew.bench.clock.now() + timedelta(seconds=50)
+    await crew.bench.queue.add([entry("a", run_at=at)])
+    worker = crew.worker()
+    crew.bench.clock.on_jump.clear()
+    worker.start()
+    await rest(worker)
+    crew.bench.clock.jump(50)
+    assert not worker.resting
+    await rest(worker)
+    assert crew.handled == ["a"]
