@@ -36,7 +36,12 @@ class Invoice(Struct):
     @property
     def total(self) -> Money:
         """The exact sum of its lines, each at its own price."""
-        return sum((line.price * line.quantity for line in self.lines), Money.zero(CURRENCY))
+        return Money.from_minor(self.total_minor, CURRENCY)
+
+    @property
+    def total_minor(self) -> int:
+        """The same in pence, however much it is: not every file's sum is an amount of money."""
+        return sum(line.price.minor * line.quantity for line in self.lines)
 
 
 class Intake(Struct):
@@ -141,7 +146,7 @@ class _Sorting:
                 placed_at=lines[0].placed_at,
                 lines=lines,
             )
-            if len(lines) <= MAX_INVOICE_LINES and invoice.total.minor <= MAX_TOTAL_MINOR:
+            if len(lines) <= MAX_INVOICE_LINES and invoice.total_minor <= MAX_TOTAL_MINOR:
                 invoices.append(invoice)
             else:
                 self._take_back(lines)

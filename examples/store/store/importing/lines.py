@@ -40,6 +40,7 @@ COLUMNS = (
 CURRENCY = "GBP"
 """The currency of the files: they name none, and are a British shop's."""
 
+_MAX_PRICE = Decimal(MAX_PRICE_MINOR).scaleb(-2)
 _WHOLE = re.compile(r"\+?[0-9]{1,40}", re.ASCII)
 _DECIMAL = re.compile(r"[+-]?(?:[0-9]{1,40}(?:\.[0-9]{0,20})?|\.[0-9]{1,20})", re.ASCII)
 _MOMENT = re.compile(r"(\d{1,2})/(\d{1,2})/(\d{4}) (\d{1,2}):(\d{2})", re.ASCII)
@@ -149,7 +150,8 @@ def classify(line: int, fields: Sequence[str] | None, columns: Columns) -> Taken
     if not customer:
         return Reason.NO_CUSTOMER
     placed_at = _moment(moment_text)
-    exact = price == round(price, 2) and price.scaleb(2) <= MAX_PRICE_MINOR
+    # The limit comes first: a number of more digits than Decimal keeps cannot be rounded.
+    exact = price <= _MAX_PRICE and price == round(price, 2)
     if placed_at is None or not exact or not _allowed(invoice, sku, name, quantity, customer):
         return Reason.UNREADABLE
     return TakenLine(

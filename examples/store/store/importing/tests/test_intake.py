@@ -74,6 +74,13 @@ def test_an_invoice_with_more_lines_than_an_order_can_have_is_refused_whole() ->
     assert (intake.taken, len(refused), len(intake.invoices)) == (1, 2001, 1)
 
 
+def test_an_invoice_worth_more_than_money_can_say_is_refused_whole() -> None:
+    dear = LINE.replace(",6,", ",1000000,").replace("2.55", "10000000.00")
+    intake, refused = take("\n".join([HEADER, *[dear] * 200, LINE.replace("536365", "1")]))
+    assert (intake.taken, len(refused), len(intake.invoices)) == (1, 200, 1)
+    assert {reason for _, reason in refused} == {"unreadable"}
+
+
 def test_a_quoted_field_may_hold_commas_quotes_and_line_ends() -> None:
     quoted = LINE.replace("WHITE HEART", '"12"" HEART, WHITE"')
     intake, refused = take(f"{HEADER}\r\n{quoted}\r\n{LINE}\r\n")

@@ -69,6 +69,8 @@ def test_an_ordinary_line_is_taken_with_its_exact_price_and_time() -> None:
         ({"InvoiceDate": "12/1/2010 24:00"}, Reason.UNREADABLE),
         ({"UnitPrice": "0.001"}, Reason.UNREADABLE),
         ({"UnitPrice": "99999999999"}, Reason.UNREADABLE),
+        ({"UnitPrice": "9999999999999999999999999999.55"}, Reason.UNREADABLE),
+        ({"UnitPrice": "1" * 40 + "." + "5" * 20}, Reason.UNREADABLE),
         ({"Quantity": "1000001"}, Reason.UNREADABLE),
         ({"InvoiceNo": ""}, Reason.UNREADABLE),
         ({"StockCode": ""}, Reason.UNREADABLE),
