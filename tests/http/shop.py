@@ -210,6 +210,10 @@ class ShopEntry:
                 return None
 
 
+async def _no_metrics() -> bytes:
+    return b"# none\n"
+
+
 def make_product(
     settings: HttpSettings | None = None,
     *,
@@ -225,7 +229,7 @@ def make_product(
         operations={f"shop.{name}": operation for name, operation in spec.operations.items()},
         principal_of=principal_of,
         readiness=lambda: readiness,
-        metrics=lambda: b"# none\n",
+        metrics=_no_metrics,
         settings=settings or HttpSettings(),
         mounts=mounts or {},
     )

@@ -283,6 +283,10 @@ async def _walk(host: Host, recorder: _Recorder, app: ASGIApp) -> Walk:
     return found
 
 
+async def _no_metrics() -> bytes:
+    return b""
+
+
 def _edge(host: Host, entry: Entry, clock: HeldClock, ids: CountingIds) -> ASGIApp:
     return http_app(
         entry,
@@ -292,7 +296,7 @@ def _edge(host: Host, entry: Entry, clock: HeldClock, ids: CountingIds) -> ASGIA
             operations=host.operations,
             principal_of=lambda _: OPERATOR,
             readiness=lambda: ReadinessState.READY,
-            metrics=lambda: b"",
+            metrics=_no_metrics,
             clock=clock,
             ids=ids,
         ),

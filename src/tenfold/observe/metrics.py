@@ -11,7 +11,7 @@ import msgspec
 from tenfold.contracts.structs import Struct
 from tenfold.path.stops import BUCKETS_S, Stop
 
-__all__ = ["CONTENT_TYPE", "Gauge", "render_metrics"]
+__all__ = ["CONTENT_TYPE", "Counter", "Gauge", "render_metrics"]
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -29,8 +29,20 @@ class Gauge(Struct):
     labels: dict[str, str] = msgspec.field(default_factory=dict)
 
 
-def render_metrics(stops: Iterable[Stop], gauges: Iterable[Gauge] = ()) -> bytes:
-    """All that the stops have counted, the gauges, and the process's own figures.
+class Counter(Struct):
+    """What has been counted since the process started; otherwise as `Gauge`.
+
+    In the text the name ends with `_total`.
+    """
+
+    name: str
+    help: str
+    value: float
+    labels: dict[str, str] = msgspec.field(default_factory=dict)
+
+
+def render_metrics(stops: Iterable[Stop], gauges: Iterable[Gauge | Counter] = ()) -> bytes:
+    """All that the stops have counted, the gauges and counters, and the process's own figures.
 
     Stops of one name (a queue for each module) become one histogram,
     `tenfold_stop_seconds` with the labels `stop`, `target` and `outcome`.
@@ -45,7 +57,7 @@ def render_metrics(stops: Iterable[Stop], gauges: Iterable[Gauge] = ()) -> bytes
 class _Registry:
     """What `generate_latest` collects from, for one rendering."""
 
-    def __init__(self, stops: Iterable[Stop], gauges: Iterable[Gauge]) -> None:
+    def __init__(self, stops: Iterable[Stop], gauges: Iterable[Gauge | Counter]) -> None:
         self._stops = stops
         self._gauges = gauges
 
@@ -81,14 +93,15 @@ def _histogram(stops: Iterable[Stop]) -> Any:
     return family
 
 
-def _gauge_families(gauges: Iterable[Gauge]) -> list[Any]:
-    from prometheus_client.metrics_core import GaugeMetricFamily
+def _gauge_families(gauges: Iterable[Gauge | Counter]) -> list[Any]:
+    from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily
 
     families: dict[str, Any] = {}
     for gauge in gauges:
         family = families.get(gauge.name)
         if family is None:
-            family = families[gauge.name] = GaugeMetricFamily(
+            kind = GaugeMetricFamily if isinstance(gauge, Gauge) else CounterMetricFamily
+            family = families[gauge.name] = kind(
                 f"tenfold_{gauge.name}", gauge.help, labels=list(gauge.labels)
             )
         family.add_metric(list(gauge.labels.values()), gauge.value)

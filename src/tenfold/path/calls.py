@@ -85,6 +85,11 @@ class Calls:
         self._idle = asyncio.Event()
         self._idle.set()
 
+    @property
+    def in_flight(self) -> int:
+        """Calls from outside that have been admitted and not answered."""
+        return self._in_flight
+
     async def drain(self, bound_s: float) -> bool:
         """Admit nothing more, and wait for what is in flight; False when the bound was reached."""
         self._draining = True

@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Protocol
 
 from tenfold.ports.records import (
+    Backlog,
     Cycle,
     Delivery,
     EntryView,
@@ -88,7 +89,11 @@ class QueueDesk(Protocol):
     """What people see and do at a queue."""
 
     async def counts(self) -> dict[str, dict[str, int]]:
-        """Entries by handler, then by state (`waiting`, `running`, `dead`)."""
+        """Entries by handler, then by state (`waiting`, `running`, `dead`). Reads them all."""
+        ...
+
+    async def backlog(self) -> Backlog:
+        """How much is unfinished, at a cost that does not grow without bound."""
         ...
 
     async def entries(

@@ -9,6 +9,8 @@ import msgspec
 from tenfold.contracts.structs import Struct
 
 __all__ = [
+    "BACKLOG_LIMIT",
+    "Backlog",
     "Claim",
     "Claimed",
     "Cycle",
@@ -189,6 +191,24 @@ class StoredReply(Struct):
     fingerprint: bytes
     body: bytes
     position: int
+
+
+BACKLOG_LIMIT = 100_000
+"""Where the counts of a `Backlog` stop."""
+
+
+class Backlog(Struct):
+    """How much of a queue is unfinished, cheaply; counts stop at `BACKLOG_LIMIT`.
+
+    `due` may be worked now or is; `later` waits for its moment; `dead` are dead
+    letters. `oldest_due_at` is since when the first in line has been due, the
+    oldest of those of each priority; None where none is due.
+    """
+
+    due: int
+    later: int
+    dead: int
+    oldest_due_at: datetime | None
 
 
 class EntryView(Struct):

@@ -180,6 +180,19 @@ class Host:
         """Whether every module's database still writes."""
         return all(opened.store.healthy for opened in self._opened.values())
 
+    @property
+    def in_flight(self) -> int:
+        """Calls from outside that are being carried."""
+        return 0 if self._calls is None else self._calls.in_flight
+
+    def database_healthy(self, module: str) -> bool:
+        """Whether one module's database still writes."""
+        return self._opened[module].store.healthy
+
+    def relay(self, module: str) -> Relay | None:
+        """The relay into one module's queue; None where it subscribes to nothing."""
+        return self._relays.get(module)
+
     def worker(self, module: str) -> Worker:
         """The worker of one module's queue."""
         return self._workers[module]

@@ -23,6 +23,7 @@ from tenfold.edges.http.app import http_app
 from tenfold.edges.http.asgi import ASGIApp
 from tenfold.edges.http.settings import HttpProduct, HttpSettings, ReadinessState
 from tenfold.observe.metrics import render_metrics
+from tenfold.runtimes.gauges import Gauges
 from tenfold.runtimes.http_protocol import bounded_protocol
 from tenfold.runtimes.lock import DataLock
 from tenfold.runtimes.process import RunningProduct, running
@@ -175,13 +176,18 @@ def _config(process: RunningProduct, state: _Readiness) -> uvicorn.Config:
 def _http_product(process: RunningProduct, state: _Readiness) -> HttpProduct:
     host, product = process.host, process.product
     limits = product.topology.http
+    gauges = Gauges(host)
+
+    async def metrics() -> bytes:
+        return render_metrics(host.stops.all(), await gauges.read())
+
     return HttpProduct(
         name=product.name,
         version=__version__,
         operations=host.operations,
         principal_of=lambda _: OPERATOR,
         readiness=lambda: state.value if host.healthy else ReadinessState.STARTING,
-        metrics=lambda: render_metrics(host.stops.all()),
+        metrics=metrics,
         settings=HttpSettings(
             max_body_bytes=limits.max_body_bytes,
             max_target_bytes=limits.max_target_bytes,

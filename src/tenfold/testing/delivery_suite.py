@@ -5,6 +5,7 @@ The second half of the conformance cases of the ports `Queue` and `QueueDesk`.
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -150,6 +151,18 @@ class DeskCases:
         assert [e.message_id for e in found] == ["dead"]
         page = await bench.queue.entries(state=None, handler=None, after=by_name["dead"], limit=9)
         assert [e.message_id for e in page] == ["runs", "waits"]
+
+    async def test_the_backlog_is_counted_by_what_it_waits_for(self, bench: QueueBench) -> None:
+        empty = await bench.queue.backlog()
+        assert (empty.due, empty.later, empty.dead, empty.oldest_due_at) == (0, 0, 0, None)
+        await self.fill(bench)
+        since = bench.clock.now()
+        bench.clock.jump(5)
+        moment = bench.clock.now() + timedelta(seconds=60)
+        await bench.queue.add([entry("urgent", priority=9), entry("later", run_at=moment)])
+        found = await bench.queue.backlog()
+        assert (found.due, found.later, found.dead) == (3, 1, 1)
+        assert found.oldest_due_at == since
 
     async def test_one_entry_shows_its_error(self, bench: QueueBench) -> None:
         by_name = await self.fill(bench)

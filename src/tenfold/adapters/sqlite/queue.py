@@ -14,7 +14,16 @@ from tenfold.adapters.sqlite.claims import claimable_now, lose_all, take_turn, w
 from tenfold.adapters.sqlite.records import insert_entries, microseconds, moment
 from tenfold.adapters.sqlite.session import Session
 from tenfold.ports.clock import Clock
-from tenfold.ports.records import Cycle, Delivery, EntryView, QueueEntry, SubscriptionKey, Turn
+from tenfold.ports.records import (
+    BACKLOG_LIMIT,
+    Backlog,
+    Cycle,
+    Delivery,
+    EntryView,
+    QueueEntry,
+    SubscriptionKey,
+    Turn,
+)
 
 __all__ = ["SqliteQueue"]
 
@@ -46,6 +55,28 @@ SELECT id, message_id, handler, generation, tenant,
 FROM tenfold_queue
 """
 COUNTS = f"SELECT handler, state, count(*) FROM ({VIEW}) GROUP BY handler, state"
+# Each count reads one partial index, never the table, and stops at a bound.
+BACKLOG = """
+WITH RECURSIVE lines (priority) AS (
+    SELECT max(priority) FROM tenfold_queue INDEXED BY tenfold_queue_due WHERE waits = 1
+    UNION ALL
+    SELECT (SELECT max(q.priority) FROM tenfold_queue AS q INDEXED BY tenfold_queue_due
+            WHERE q.waits = 1 AND q.priority < lines.priority)
+    FROM lines WHERE lines.priority IS NOT NULL
+)
+SELECT
+    (SELECT count(*) FROM (SELECT 1 FROM tenfold_queue INDEXED BY tenfold_queue_due
+                           WHERE waits = 1 LIMIT :most))
+    + (SELECT count(*) FROM (SELECT 1 FROM tenfold_queue INDEXED BY tenfold_queue_parked
+                             WHERE waits = 3 LIMIT :most)),
+    (SELECT count(*) FROM (SELECT 1 FROM tenfold_queue INDEXED BY tenfold_queue_later
+                           WHERE waits = 2 LIMIT :most)),
+    (SELECT count(*) FROM (SELECT 1 FROM tenfold_queue INDEXED BY tenfold_queue_dead
+                           WHERE waits = 0 LIMIT :most)),
+    (SELECT min((SELECT q.run_at FROM tenfold_queue AS q INDEXED BY tenfold_queue_due
+                 WHERE q.waits = 1 AND q.priority = lines.priority ORDER BY q.id LIMIT 1))
+     FROM lines WHERE lines.priority IS NOT NULL)
+"""
 LIST = f"""
 SELECT * FROM ({VIEW})
 WHERE id > :after AND (:handler IS NULL OR handler = :handler)
@@ -156,6 +187,19 @@ class SqliteQueue:
         for handler, state, count in rows:
             counts.setdefault(handler, {})[state] = count
         return counts
+
+    async def backlog(self) -> Backlog:
+        """How much is unfinished, from indexes alone. See `QueueDesk.backlog`."""
+        most = {"most": BACKLOG_LIMIT}
+        due, later, dead, at = await self._session.read(
+            lambda c: c.execute(BACKLOG, most).fetchone()
+        )
+        return Backlog(
+            due=min(due, BACKLOG_LIMIT),
+            later=later,
+            dead=dead,
+            oldest_due_at=None if at is None else moment(at),
+        )
 
     async def entries(
         self, *, state: str | None, handler: str | None, after: int, limit: int

@@ -58,7 +58,7 @@ class Pages:
         return _plain(200 if ready else 503, JSON.encode({"state": state.value}), headers)
 
     async def _metrics(self, exchange: Exchange, values: Sequence[str]) -> Answer:
-        return _plain(200, self._product.metrics(), [_METRICS, _NO_STORE])
+        return _plain(200, await self._product.metrics(), [_METRICS, _NO_STORE])
 
     async def _openapi(self, exchange: Exchange, values: Sequence[str]) -> Answer:
         return self._keep(exchange, "openapi", self._make_openapi, [_JSON, _NO_CACHE])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from enum import Enum
 
 import msgspec
@@ -65,7 +65,7 @@ class HttpProduct(Struct):
     operations: Mapping[str, OperationSpec]
     principal_of: Callable[[Scope], Principal]
     readiness: Callable[[], ReadinessState]
-    metrics: Callable[[], bytes]
+    metrics: Callable[[], Awaitable[bytes]]
     settings: HttpSettings = HttpSettings()
     mounts: Mapping[str, ASGIApp] = {}
     description: str = ""

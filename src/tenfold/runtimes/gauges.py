@@ -1,0 +1,121 @@
+"""What a running host measures of itself, beside the stops: queues, relays, calls, databases."""
+
+from __future__ import annotations
+
+import asyncio
+
+from tenfold.contracts.errors import TenfoldError
+from tenfold.observe.metrics import Counter, Gauge
+from tenfold.ports.records import Backlog
+from tenfold.runtimes.host import Host
+
+__all__ = ["Gauges"]
+
+_KEPT_S = 5.0
+_WAIT_S = 1.0
+_OUTCOMES = ("done", "retried", "dead", "returned", "unknown", "lost")
+
+
+class Gauges:
+    """The gauges and counters of one host.
+
+    What is read from databases is kept for some seconds, so that nobody loads
+    them by asking often; a database that does not answer is left out.
+    """
+
+    def __init__(self, host: Host) -> None:
+        self._host = host
+        self._kept: dict[str, tuple[Backlog, int]] = {}
+        self._read_s: float | None = None
+        self._reading = asyncio.Lock()
+
+    async def read(self) -> list[Gauge | Counter]:
+        """All of them, as of now or some seconds ago."""
+        async with self._reading:
+            now_s = self._host.clock.monotonic()
+            if self._read_s is None or now_s - self._read_s >= _KEPT_S:
+                names = list(self._host.modules)
+                found = await asyncio.gather(*(self._stored(name) for name in names))
+                pairs = zip(names, found, strict=True)
+                self._kept = {name: item for name, item in pairs if item is not None}
+                self._read_s = now_s
+        held: list[Gauge | Counter] = [
+            Gauge(
+                name="calls_in_flight",
+                help="Calls from outside that are being carried.",
+                value=self._host.in_flight,
+            )
+        ]
+        for name in self._host.modules:
+            held += self._of_process(name)
+            if name in self._kept:
+                held += self._of_database(name, *self._kept[name])
+        return held
+
+    async def _stored(self, module: str) -> tuple[Backlog, int] | None:
+        runtime = self._host.modules[module]
+        try:
+            async with asyncio.timeout(_WAIT_S):
+                return await runtime.queue.backlog(), await runtime.outbox.head()
+        except (TenfoldError, TimeoutError):
+            return None  # whether it is well is a gauge of its own
+
+    def _of_process(self, module: str) -> list[Gauge | Counter]:
+        labels = {"module": module}
+        counts = self._host.worker(module).counts
+        relay = self._host.relay(module)
+        return [
+            Gauge(
+                name="database_healthy",
+                help="1 while the module's database writes, 0 once it has failed.",
+                value=float(self._host.database_healthy(module)),
+                labels=labels,
+            ),
+            Counter(
+                name="relay_delivered_entries",
+                help="Entries that the relay put into the module's queue.",
+                value=0 if relay is None else relay.delivered,
+                labels=labels,
+            ),
+            *(
+                Counter(
+                    name="queue_worked_entries",
+                    help="Entries that the module's worker has claimed, by what became of them.",
+                    value=getattr(counts, outcome),
+                    labels={**labels, "outcome": outcome},
+                )
+                for outcome in _OUTCOMES
+            ),
+        ]
+
+    def _of_database(self, module: str, backlog: Backlog, head: int) -> list[Gauge | Counter]:
+        labels = {"module": module}
+        oldest = backlog.oldest_due_at
+        age_s = 0.0 if oldest is None else (self._host.clock.now() - oldest).total_seconds()
+        return [
+            *(
+                Gauge(
+                    name="queue_entries",
+                    help="Unfinished entries: due (or running), later, dead.",
+                    value=number,
+                    labels={**labels, "state": state},
+                )
+                for state, number in (
+                    ("due", backlog.due),
+                    ("later", backlog.later),
+                    ("dead", backlog.dead),
+                )
+            ),
+            Gauge(
+                name="queue_oldest_due_seconds",
+                help="How long the first in line has been due.",
+                value=max(age_s, 0.0),
+                labels=labels,
+            ),
+            Gauge(
+                name="outbox_head_events",
+                help="The position of the newest event in the module's outbox.",
+                value=head,
+                labels=labels,
+            ),
+        ]
