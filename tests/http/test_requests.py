@@ -84,6 +84,14 @@ async def test_a_wrong_value_in_the_target_is_422_and_named(target: str, field: 
         ({"sku": "tea", "price": PRICE}, "name"),
         ({**TEA, "price": {"amount": "2.555", "currency": "GBP"}}, "price"),
         ({**TEA, "price": {"amount": "2", "currency": "gbp"}}, "price.currency"),
+        *(
+            ({**TEA, "price": {"amount": amount, "currency": "GBP"}}, "price.amount")
+            for amount in ("1_0.00", " 2.50", "+2.50", "٣.٥٠", "1e2", "2.50\n", "2.00000", 2.5, 2)
+        ),
+        *(
+            ({**TEA, "price": {"amount": amount, "currency": "GBP"}}, "price")
+            for amount in ("1E1000000", "1E+999999999999999999", "-1E1000000")
+        ),
         ({**TEA, "colour": "green"}, "colour"),
         ("text", "body"),
     ],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from decimal import Decimal
+from decimal import Decimal, DecimalException
 from typing import Annotated, Generic, TypeVar
 
 import msgspec
@@ -11,7 +11,7 @@ import msgspec
 from tenfold.contracts.currencies import MINOR_DIGITS
 from tenfold.contracts.structs import Struct
 
-__all__ = ["Currency", "CurrencyMismatchError", "Instant", "Money", "Page"]
+__all__ = ["AMOUNT_PATTERN", "Currency", "CurrencyMismatchError", "Instant", "Money", "Page"]
 
 Instant = Annotated[datetime, msgspec.Meta(tz=True)]
 """A moment: a datetime that knows its time zone."""
@@ -19,14 +19,17 @@ Instant = Annotated[datetime, msgspec.Meta(tz=True)]
 Currency = Annotated[str, msgspec.Meta(pattern="^[A-Z]{3}$", examples=["GBP"])]
 """A currency's ISO 4217 code."""
 
+AMOUNT_PATTERN = r"^-?[0-9]{1,15}(\.[0-9]{1,4})?$"
+"""What an amount of money looks like where it comes from outside."""
+
 _Amount = Annotated[
     Decimal,
-    msgspec.Meta(
-        extra_json_schema={"pattern": r"^-?[0-9]{1,15}(\.[0-9]{1,4})?$", "examples": ["2.55"]}
-    ),
+    msgspec.Meta(extra_json_schema={"pattern": AMOUNT_PATTERN, "examples": ["2.55"]}),
 ]
 _QUANTA = {currency: Decimal(1).scaleb(-digits) for currency, digits in MINOR_DIGITS.items()}
-_BOUND = Decimal(10**15)
+_BOUND_DIGITS = 15
+_BOUND = Decimal(10**_BOUND_DIGITS)
+_SHOWN = 40
 _T = TypeVar("_T")
 
 
@@ -63,13 +66,19 @@ class Money(Struct, frozen=True, kw_only=True):
             raise ValueError(f"{self.currency!r} is not an ISO 4217 currency code")
         if not amount.is_finite():
             raise ValueError(f"the amount {amount} is not a finite number")
-        if abs(amount) >= _BOUND:
-            raise ValueError(f"the amount {amount} is not below 10^15")
+        if amount and amount.adjusted() >= _BOUND_DIGITS:  # without arithmetic, which overflows
+            raise ValueError(f"the amount {_shown(amount)} is not below 10^15")
+        try:
+            rounded = round(amount, digits)
+            # 2.5 and 2.50 are one amount and must be written the same way, and so must 0 and -0.
+            written = amount.quantize(_QUANTA[self.currency])
+        except DecimalException as error:
+            raise ValueError(f"the amount {_shown(amount)} cannot be represented") from error
         exponent = amount.as_tuple().exponent
-        if isinstance(exponent, int) and -exponent > digits and amount != round(amount, digits):
-            raise ValueError(f"{self.currency} has {digits} decimal places, and {amount} has more")
-        # 2.5 and 2.50 are one amount and must be written the same way, and so must 0 and -0.
-        written = amount.quantize(_QUANTA[self.currency])
+        if isinstance(exponent, int) and -exponent > digits and amount != rounded:
+            raise ValueError(
+                f"{self.currency} has {digits} decimal places, and {_shown(amount)} has more"
+            )
         msgspec.structs.force_setattr(self, "amount", written or written.copy_abs())
 
     @staticmethod
@@ -117,6 +126,11 @@ class Money(Struct, frozen=True, kw_only=True):
 
     def __str__(self) -> str:
         return f"{self.amount:,} {self.currency}"
+
+
+def _shown(amount: Decimal) -> str:
+    text = str(amount)
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
 
 
 class Page(Struct, Generic[_T]):

@@ -1,7 +1,8 @@
 """Arguments: from path, query string and body to the validated struct of an operation.
 
-What cannot be read (JSON, percent-encoding, a key given twice) is a 400. What can be
-read and is not what the contract asks for is a 422 that names the field.
+What cannot be read (JSON, percent-encoding, a name twice in the query string) is a 400.
+What can be read and is not what the contract asks for is a 422 that names the field. Of a
+name that a JSON object has twice the last is read, as in most readers (RFC 8259, section 4).
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import msgspec.inspect as inspect
 
 from tenfold.contracts.contract import OperationSpec
 from tenfold.contracts.errors import InvalidArgumentsError
+from tenfold.edges.http.amounts import check_amounts, has_money
 from tenfold.edges.http.errors import UnreadableRequestError
 from tenfold.edges.http.forms import Form
 
@@ -41,6 +43,7 @@ class ArgumentReader:
         "_body_type",
         "_decoders",
         "_empty",
+        "_has_money",
         "_lists",
         "_max_depth",
         "_null_is_absent",
@@ -69,7 +72,9 @@ class ArgumentReader:
         assert isinstance(shape, inspect.StructType)
         self._lists = frozenset(f.name for f in shape.fields if _is_list(f.type))
         self._null_is_absent = frozenset(f.name for f in shape.fields if _reads_null(f.type))
-        self._open_ended = open_ended(inspect.type_info(self._body_type))
+        body_shape = inspect.type_info(self._body_type)
+        self._open_ended = open_ended(body_shape)
+        self._has_money = has_money(body_shape)
         self._max_depth = max_depth
         self._empty = spec.arguments() if not fields else None
 
@@ -141,6 +146,9 @@ class ArgumentReader:
                 read = self._with_whole_numbers(body)
             if self._open_ended and _depth(msgspec.to_builtins(read)) > self._max_depth:
                 raise RecursionError
+            if self._has_money:
+                decode = msgspec.json.decode if form.is_json else msgspec.msgpack.decode
+                check_amounts(read, decode(body))
             return read
         except msgspec.ValidationError as error:
             _refuse(error, self._body_type)
