@@ -14,7 +14,7 @@ from store.importing.intake import Intake, Refuse, take_in
 from store.importing.lines import NotSuchAFileError
 from store.importing.reading import open_bytes, read_records
 from store.importing.recording import Modules, Progress, record
-from store.importing.refused import RefusedFile, place_for_refused
+from store.importing.refused import RefusedFile, draft_of, place_for_refused
 from store.importing.screen import Screen
 from store.importing.settling import Settled, settle
 from store.inventory.contract import Inventory
@@ -80,12 +80,12 @@ def run_import(product: Callable[[], Product], order: Order) -> int:
 
 def _read(order: Order) -> tuple[Intake, Path]:
     """Read the whole file, and write what is refused of it."""
-    path = order.refused or place_for_refused(order.file)
     try:
         stream = open_bytes(order.file)
+        path = order.refused or place_for_refused(order.file)
     except OSError as error:
         raise NotSuchAFileError(f"It cannot be opened: {error.strerror}.") from error
-    with stream, _refused_file(path) as refused:
+    with stream, _refused_file(path, order.file) as refused:
 
         def begin(header: list[str]) -> Refuse:
             refused.begin(header)
@@ -95,14 +95,32 @@ def _read(order: Order) -> tuple[Intake, Path]:
     return intake, path
 
 
-def _refused_file(path: Path) -> RefusedFile:
+def _refused_file(path: Path, source: Path) -> RefusedFile:
+    if _one_file(path, source) or _one_file(draft_of(path), source):
+        raise NotSuchAFileError(
+            f"Its refused lines would be written over it, to {path}. Name another place with "
+            "--refused."
+        )
     try:
         return RefusedFile(path)
+    except BlockingIOError as error:
+        raise NotSuchAFileError(
+            f"Its refused lines cannot be written to {path}, since another import is writing "
+            "there. Wait until that one has read its file, or name another place with --refused."
+        ) from error
     except OSError as error:
         raise NotSuchAFileError(
             f"Its refused lines cannot be written to {path}: {error.strerror}. Name another "
             "place with --refused."
         ) from error
+
+
+def _one_file(path: Path, source: Path) -> bool:
+    """Whether two paths, or the links that stand there, lead to the same file."""
+    try:
+        return path.samefile(source)
+    except OSError:  # nothing is there yet
+        return False
 
 
 async def _carry(product: Product, intake: Intake, progress: Progress, screen: Screen) -> Settled:

@@ -95,6 +95,11 @@ def _header(records: Iterable[Record | Damage]) -> tuple[list[str], Columns]:
             f"line 1: the file cannot be read ({detail}), so nothing was taken from it. "
             "Fetch it again, or export it anew."
         )
+    if first is not None and "\x00" in first.text:
+        raise NotSuchAFileError(
+            "line 1: there are zero bytes in it, as in UTF-16, and files are read as UTF-8. "
+            "Save it again as CSV in UTF-8."
+        )
     header = [] if first is None else list(first.fields or ())
     return header, locate_columns(header)
 

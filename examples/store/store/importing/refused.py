@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import errno
+import fcntl
 import os
 import stat
 from pathlib import Path
@@ -11,7 +13,7 @@ from types import TracebackType
 from store.importing.lines import Reason
 from store.importing.reading import Record
 
-__all__ = ["RefusedFile", "place_for_refused"]
+__all__ = ["RefusedFile", "draft_of", "place_for_refused"]
 
 
 def place_for_refused(source: Path) -> Path:
@@ -27,19 +29,34 @@ def place_for_refused(source: Path) -> Path:
     return folder / name if writable else Path(name)
 
 
+def draft_of(path: Path) -> Path:
+    """The file beside `path` that is written first.
+
+    It always has the same name, so that a run that was killed leaves one
+    draft and not many.
+    """
+    return path.with_name(f".{path.name}.draft")
+
+
 class RefusedFile:
     """Writes `line,reason` and the original fields to a file beside `path`, then renames it.
 
     A line that is no record of the file's columns stands as one text in the
     first of them. Left by an exception, it leaves nothing behind.
+
+    Raises: OSError where it cannot be written; BlockingIOError while another
+        process writes the same file.
     """
 
     def __init__(self, path: Path) -> None:
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
         self.path = path
-        # Always the same name, so that a run that was killed leaves one draft and not many.
-        self._draft = path.with_name(f".{path.name}.draft")
+        self._draft = draft_of(path)
         # A lone surrogate cannot occur, but a file must never fail to be written for its text.
-        self._file = self._draft.open("w", encoding="utf-8", errors="replace", newline="")
+        self._file = open(  # noqa: SIM115
+            _hold(self._draft), "w", encoding="utf-8", errors="replace", newline=""
+        )
         self._writer = csv.writer(self._file)
         self._columns = 0
 
@@ -64,11 +81,35 @@ class RefusedFile:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if kind is not None:
-            self._file.close()
-            self._draft.unlink(missing_ok=True)
-            return
-        self._file.flush()
-        os.fsync(self._file.fileno())
-        self._file.close()
-        self._draft.replace(self.path)
+        # The lock goes with the file, so the draft's name is given up before it is closed.
+        with self._file:
+            if kind is not None:
+                self._draft.unlink(missing_ok=True)
+                return
+            self._file.flush()
+            os.fsync(self._file.fileno())
+            self._draft.replace(self.path)
+
+
+def _hold(draft: Path) -> int:
+    """Open a draft that no other process writes, and empty it."""
+    while True:
+        # Where others may write into the folder, a link might lead into a file of ours.
+        fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # Whoever held it may just have given it its final name.
+            if _is(fd, draft):
+                os.ftruncate(fd, 0)
+                return fd
+        except BaseException:
+            os.close(fd)
+            raise
+        os.close(fd)
+
+
+def _is(fd: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(fd), path.lstat())
+    except FileNotFoundError:
+        return False

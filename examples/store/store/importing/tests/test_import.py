@@ -225,6 +225,47 @@ def test_another_file_is_refused_before_anything_is_touched(
     assert not (tmp_path / "data").exists()
 
 
+def test_the_file_itself_is_never_written_over(history: Path, tmp_path: Path) -> None:
+    path = tmp_path / "file.csv"
+    path.write_bytes(history.read_bytes())
+    (tmp_path / "soft").symlink_to(path)
+    (tmp_path / "hard").hardlink_to(path)
+    drafted = tmp_path / ".other.csv.draft"
+    drafted.write_bytes(history.read_bytes())
+    for file, refused in (
+        (path, path),
+        (path, tmp_path / "soft"),
+        (path, tmp_path / "hard"),
+        (tmp_path / "soft", path),
+        (drafted, tmp_path / "other.csv"),
+    ):
+        done = run(file, tmp_path / "data", "--refused", str(refused))
+        assert (done.returncode, done.stdout) == (2, ""), done.stderr
+        assert "would be written over it" in done.stderr
+        assert file.read_bytes() == history.read_bytes()
+    assert not (tmp_path / "data").exists()
+
+
+@pytest.mark.parametrize("where", ["nowhere/at/all.csv", "nothing.csv", "folder"])
+def test_a_file_that_cannot_be_opened_is_a_mistake(tmp_path: Path, where: str) -> None:
+    (tmp_path / "folder").mkdir()
+    done = run(tmp_path / where, tmp_path / "data")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "cannot be opened" in done.stderr
+    assert "Nothing was imported" in done.stderr
+
+
+@pytest.mark.parametrize("where", ["nowhere/at/all.csv", "folder"])
+def test_a_place_for_refused_lines_that_cannot_be_written_is_a_mistake(
+    history: Path, tmp_path: Path, where: str
+) -> None:
+    (tmp_path / "folder").mkdir()
+    done = run(history, tmp_path / "data", "--refused", str(tmp_path / where))
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "Name another place with --refused" in done.stderr
+    assert not (tmp_path / "data").exists()
+
+
 def test_a_damaged_file_gives_what_came_before_and_exit_code_one(
     history: Path, tmp_path: Path
 ) -> None:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from store.importing.intake import Intake, take_in
 from store.importing.lines import COLUMNS, NotSuchAFileError, Reason
 from store.importing.reading import LONGEST_LINE_BYTES, Record, open_bytes, read_records
-from store.importing.refused import RefusedFile, place_for_refused
+from store.importing.refused import RefusedFile, draft_of, place_for_refused
 
 HEADER = ",".join(COLUMNS)
 LINE = "536365,85123A,WHITE HEART,6,12/1/2010 8:26,2.55,17850,United Kingdom"
@@ -122,6 +122,14 @@ def test_any_other_file_is_refused(content: bytes, tmp_path: Path) -> None:
         gzip_take(path)
 
 
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32"])
+def test_a_file_in_utf16_is_refused_by_that_name(encoding: str) -> None:
+    with pytest.raises(NotSuchAFileError, match="Save it again as CSV in UTF-8") as refused:
+        take(f"{HEADER}\n{LINE}\n".encode(encoding))
+    assert "\x00" not in str(refused.value)
+    assert "\\x00" not in str(refused.value)
+
+
 def test_a_truncated_gzip_gives_what_came_before_and_not_half_an_invoice(tmp_path: Path) -> None:
     lines = [LINE.replace("536365", str(500000 + n // 3)) for n in range(3000)]
     whole = gzip.compress("\n".join([HEADER, *lines]).encode())
@@ -177,6 +185,34 @@ def test_a_failed_reading_leaves_no_file_of_refused_lines(tmp_path: Path) -> Non
     with pytest.raises(RuntimeError), RefusedFile(tmp_path / "refused.csv"):
         raise RuntimeError
     assert list(tmp_path.iterdir()) == []
+
+
+def test_two_at_once_do_not_write_one_file_of_refused_lines(tmp_path: Path) -> None:
+    path = tmp_path / "refused.csv"
+    with RefusedFile(path) as first:
+        first.begin(["A"])
+        with pytest.raises(BlockingIOError):
+            RefusedFile(path)
+    assert path.read_bytes() == b"line,reason,A\r\n"
+    with RefusedFile(path) as second:
+        second.begin(["B"])
+    assert path.read_bytes() == b"line,reason,B\r\n"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_draft_that_a_killed_run_left_is_begun_anew(tmp_path: Path) -> None:
+    draft_of(tmp_path / "refused.csv").write_text("x" * 1_000)
+    with RefusedFile(tmp_path / "refused.csv") as file:
+        file.begin(["A"])
+    assert (tmp_path / "refused.csv").read_bytes() == b"line,reason,A\r\n"
+
+
+def test_a_draft_that_is_a_link_is_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "mine").write_text("precious")
+    draft_of(tmp_path / "refused.csv").symlink_to(tmp_path / "mine")
+    with pytest.raises(OSError, match="symbolic links"):
+        RefusedFile(tmp_path / "refused.csv")
+    assert (tmp_path / "mine").read_text() == "precious"
 
 
 def test_a_folder_that_nobody_may_write_into_is_left_alone(tmp_path: Path) -> None:
