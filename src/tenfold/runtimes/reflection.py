@@ -173,8 +173,10 @@ def _metadata(cls: type, package: str) -> MetaData | None:
         return None
     from sqlalchemy import MetaData
 
-    held = [value for value in vars(tables).values() if isinstance(value, MetaData)]
-    if len({id(value) for value in held}) != 1:
+    # By identity: one that goes by two names is still one.
+    found_by_id = {id(v): v for v in vars(tables).values() if isinstance(v, MetaData)}
+    held = list(found_by_id.values())
+    if len(held) != 1:
         raise ContractError(
             f"{package}.tables holds {len(held)} MetaData. Keep all tables of a module in one: "
             "METADATA = metadata()."
