@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
-import shutil
+import socket
 import tempfile
 import time
 from datetime import UTC, datetime
@@ -177,11 +178,31 @@ def _socket_path(directory: Path) -> Path:
 
 
 def _forget_socket(directory: Path, holder: Holder | None) -> None:
-    """Remove the socket of a process that ended, with the folder that was made for it."""
-    if holder is None or not holder.control:
-        return
-    path = Path(holder.control)
-    path.unlink(missing_ok=True)
+    """Remove the socket of a process that ended, with the folder that was made for it.
+
+    A lock file may be a copy of another directory's, and then what it names is
+    in use: beside the directory's own socket only what nobody answers at goes.
+    """
+    own = directory / _SOCKET
+    own.unlink(missing_ok=True)
+    path = Path(holder.control) if holder is not None and holder.control else own
     folder = path.parent
-    if folder != directory and folder.name.startswith("tenfold-") and folder.is_dir():
-        shutil.rmtree(folder, ignore_errors=True)
+    if path == own or path.name != _SOCKET or not folder.name.startswith("tenfold-"):
+        return
+    if not _is_deserted(path):
+        return
+    path.unlink(missing_ok=True)
+    with contextlib.suppress(OSError):  # it may be a data directory, and has more in it
+        folder.rmdir()
+
+
+def _is_deserted(path: Path) -> bool:
+    """Whether there is no process behind a socket; what is no socket, is nobody's to remove."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as caller:
+        try:
+            caller.connect(str(path))
+        except (ConnectionRefusedError, FileNotFoundError):
+            return True
+        except OSError:
+            return False
+    return False

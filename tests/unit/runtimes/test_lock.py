@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -87,8 +89,6 @@ def test_a_long_path_gets_a_short_socket_of_its_own(tmp_path: Path) -> None:
 
 
 def test_a_short_path_keeps_its_socket_with_the_data() -> None:
-    import tempfile
-
     with tempfile.TemporaryDirectory(prefix="tf") as folder:
         lock = DataLock.acquire(Path(folder), "one")
         assert Path(lock.holder.control).parent == Path(folder)
@@ -99,3 +99,32 @@ def test_a_directory_that_cannot_be_used_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(UserMistakeError, match="cannot be used"):
         DataLock.acquire(tmp_path / "file" / "data", "one")
+
+
+@pytest.mark.parametrize("name", ["live", "tenfold-live", "d" * 120])
+def test_a_copied_directory_leaves_the_socket_of_the_first_alone(tmp_path: Path, name: str) -> None:
+    live, copy = tmp_path / name, tmp_path / "copy"
+    lock = DataLock.acquire(live, "the first")
+    control = Path(lock.holder.control)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
+        short = Path(tempfile.mkdtemp()) / "s"
+        short.symlink_to(control.parent)  # a path that a socket's address has room for
+        listener.bind(str(short / control.name))
+        listener.listen()
+        copy.mkdir()
+        (copy / "lock").write_bytes((live / "lock").read_bytes())
+        DataLock.acquire(copy, "of the copy").release()
+        assert control.is_socket()
+    lock.release()
+    assert not control.exists()
+
+
+def test_a_copy_of_a_directory_nobody_runs_keeps_its_data(tmp_path: Path) -> None:
+    first, copy = tmp_path / "tenfold-first", tmp_path / "copy"
+    first.mkdir()
+    end(hold(first))
+    (first / "orders.db").touch()
+    copy.mkdir()
+    (copy / "lock").write_bytes((first / "lock").read_bytes())
+    DataLock.acquire(copy, "of the copy").release()
+    assert (first / "orders.db").exists()
