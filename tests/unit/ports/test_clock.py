@@ -8,7 +8,6 @@ from uuid import RFC_4122
 
 import pytest
 
-from tenfold.ports import clock as clocks
 from tenfold.ports.clock import RandomIds, SystemClock
 
 
@@ -48,7 +47,7 @@ def test_uuids_stay_in_order_when_the_clock(monkeypatch: pytest.MonkeyPatch, ste
         now_ms += step_ms
         return now_ms * 1_000_000
 
-    monkeypatch.setattr(clocks.time, "time_ns", time_ns)
+    monkeypatch.setattr("tenfold.ports.clock.time.time_ns", time_ns)
     ids = RandomIds()
     made = [ids.uuid() for _ in range(10_000)]  # more than one millisecond's counter holds
     assert made == sorted(set(made))

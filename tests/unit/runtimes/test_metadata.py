@@ -27,7 +27,7 @@ def read_with(monkeypatch: pytest.MonkeyPatch, **held: Any) -> Any:
     cls = type("KitModule", AuditModule.__bases__, dict(vars(AuditModule)))
     cls.__module__ = "metakit.module"
     vars(module).update(vars(sys.modules[AuditModule.__module__]))
-    del cls.metadata
+    delattr(cls, "metadata")
     return read_module("kit", cls)
 
 
