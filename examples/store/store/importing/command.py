@@ -19,7 +19,7 @@ from store.importing.screen import Screen
 from store.importing.settling import Settled, settle
 from store.inventory.contract import Inventory
 from store.orders.contract import Orders
-from tenfold import Struct
+from tenfold import Struct, TenfoldError
 from tenfold.runtimes.connect import connect_product
 from tenfold.runtimes.topology import Product
 
@@ -52,8 +52,7 @@ def run_import(product: Callable[[], Product], order: Order) -> int:
     Args:
         product: loads the product; called when the file was found to be one.
     Returns: the exit code: 0 done, 1 something is left over, 130 interrupted.
-    Raises: NotSuchAFileError; TenfoldError where the store could not be reached
-        or a call failed for good.
+    Raises: NotSuchAFileError; TenfoldError where the store could not be reached.
     """
     started = time.monotonic()
     intake, refused_path = _read(order)
@@ -64,6 +63,11 @@ def run_import(product: Callable[[], Product], order: Order) -> int:
     except KeyboardInterrupt:
         screen.interrupted()
         return INTERRUPTED
+    except TenfoldError as error:
+        if not progress.begun:
+            raise
+        screen.broken_off(error)
+        return UNFINISHED
     summary = _Summary(
         lines=intake.lines,
         taken=intake.taken,
@@ -130,6 +134,7 @@ async def _carry(product: Product, intake: Intake, progress: Progress, screen: S
             inventory=connection.proxy(Inventory),
             orders=connection.proxy(Orders),
         )
+        progress.begun = True
         with screen.live():
             await record(modules, intake, progress)
             return await settle(modules.orders, connection.desk, screen.settling)

@@ -37,12 +37,13 @@ class Modules:
 class Progress:
     """How far an import has come: invoices recorded, and how many of them are new.
 
-    `changed` is called after each one, for whoever shows it.
+    `begun` once the store was reached. `changed` is called after each one, for whoever shows it.
     """
 
     total: int
     recorded: int = 0
     new: int = 0
+    begun: bool = False
     changed: Callable[[], None] = lambda: None
 
 

@@ -23,6 +23,7 @@ from store.importing.intake import Intake
 from store.importing.lines import Reason
 from store.importing.recording import Progress
 from store.importing.settling import Settled
+from tenfold import TenfoldError
 
 __all__ = ["Screen", "counted"]
 
@@ -131,10 +132,23 @@ class Screen:
 
     def interrupted(self) -> None:
         """Say how far it came and how to go on."""
-        self._warn(
-            f"Interrupted: of {counted(self._progress.total, 'order')} "
-            f"{self._progress.recorded:,} recorded, to stay so. Run the same command again to go "
-            "on; nothing will be done twice."
+        self._warn(f"Interrupted: {self._how_far()}")
+
+    def broken_off(self, error: TenfoldError) -> None:
+        """Say why it ended before it was through, how far it came and how to go on."""
+        # What the error itself advises is for those who call the store's API.
+        why = (
+            "The store was stopped, or ended, while it was being written to"
+            if error.code == "control.lost"
+            else str(error).rstrip(".")
+        )
+        self._warn(f"{why}: {self._how_far()}")
+
+    def _how_far(self) -> str:
+        orders = counted(self._progress.total, "order")
+        return (
+            f"{self._progress.recorded:,} of {orders} are recorded, and stay so. Run the same "
+            "command again to go on; nothing will be done twice."
         )
 
     def _recorded(self) -> None:

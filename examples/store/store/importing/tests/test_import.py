@@ -141,12 +141,12 @@ async def test_killed_on_the_way_and_run_again_it_ends_in_the_same_state(
 
 
 @contextmanager
-def serving(data: Path) -> Iterator[str]:
+def serving(data: Path, **more: str) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         port = listener.getsockname()[1]
     url = f"http://127.0.0.1:{port}"
-    environment = {**os.environ, "PORT": str(port), "TENFOLD_DATA": str(data)}
+    environment = {**os.environ, "PORT": str(port), "TENFOLD_DATA": str(data), **more}
     log = data.with_name("server.log")
     with log.open("wb") as output:
         process = subprocess.Popen(
@@ -160,22 +160,56 @@ def serving(data: Path) -> Iterator[str]:
                     break
                 except OSError:
                     time.sleep(0.05)
-            yield url
+            yield url, process
         finally:
             process.terminate()
             code = process.wait(30)
-    assert code == 0, log.read_text()
+    assert code in (0, -signal.SIGKILL), log.read_text()
 
 
 @pytest.mark.anyio
 async def test_it_hands_its_work_to_a_store_that_is_running(history: Path, tmp_path: Path) -> None:
     data = tmp_path / "data"
-    with serving(data) as url:
+    with serving(data) as (url, _):
         done = run(history, data)
         assert done.returncode == 0, done.stderr
         with urllib.request.urlopen(f"{url}/v1/insights/daily-sales", timeout=10) as answer:
             days = json.load(answer)["items"]
         assert sum(Decimal(day["revenue"]["amount"]) for day in days) == EXPECTED["revenue"]
+    assert await state_of(data) == EXPECTED
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGKILL])
+async def test_a_store_that_ends_meanwhile_is_told_with_how_to_go_on(
+    history: Path, tmp_path: Path, end: signal.Signals
+) -> None:
+    data = tmp_path / "data"
+    slow = {
+        "TENFOLD_SETTINGS__PAYMENTS__TEST__LATE_SHARE": "1",
+        "TENFOLD_SETTINGS__PAYMENTS__TEST__LATE_S": "1",
+    }
+    with serving(data, **slow) as (url, server):
+        importing = subprocess.Popen(
+            [*COMMAND, str(history), "--data", str(data)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for _ in range(400):
+            with urllib.request.urlopen(f"{url}/v1/customers/10000/orders", timeout=5) as answer:
+                if json.load(answer)["items"]:
+                    break
+            time.sleep(0.02)
+        server.send_signal(end)
+        _, said = importing.communicate(timeout=30)
+        server.wait(30)
+    assert importing.returncode == 1, said
+    assert "of 120 orders are recorded, and stay so" in said
+    assert "Run the same command again to go on" in said
+    assert "dempotency" not in said
+    assert "Traceback" not in said
+    assert run(history, data).returncode == 0
     assert await state_of(data) == EXPECTED
 
 
