@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
 import msgspec
 
-from tenfold import Struct
+from tenfold import Money, Struct
 
 __all__ = ["PaymentsSettings", "TestProviderSettings"]
 
@@ -38,6 +40,17 @@ class TestProviderSettings(Struct):
     late_s: Seconds = 0.5
     twice_share: Share = 0.0
 
+    def __post_init__(self) -> None:
+        """Refuse a limit that no amount could be compared with."""
+        for currency, highest in self.decline_above.items():
+            try:
+                Money(amount=Decimal(highest), currency=currency)
+            except (ArithmeticError, ValueError) as error:
+                raise ValueError(
+                    f"`decline_above` says {highest!r} for {currency!r}, which is no amount of a "
+                    'currency; expected such as { GBP = "5000.00" }'
+                ) from error
+
 
 class PaymentsSettings(Struct):
     """`[topologies.X.settings.payments]`: `provider` is `"test"` or `"http"`.
@@ -51,3 +64,18 @@ class PaymentsSettings(Struct):
     token: str = ""
     timeout_s: Annotated[float, msgspec.Meta(gt=0, le=60)] = 10.0
     test: TestProviderSettings = TestProviderSettings()
+
+    def __post_init__(self) -> None:
+        """Refuse `"http"` without the address of a provider."""
+        if self.provider != "http":
+            return
+        try:
+            parts = urlsplit(self.url)
+            fits = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+        except ValueError:
+            fits = False
+        if not fits:
+            raise ValueError(
+                f'`provider = "http"` needs `url`, the address of the provider; {self.url!r} is '
+                'none. Expected such as "https://api.example.com/v1"'
+            )
