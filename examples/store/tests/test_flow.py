@@ -119,6 +119,20 @@ async def test_the_books_balance_however_the_provider_behaves(
         assert await broken(host, tmp_path) == []
 
 
+async def test_a_provider_that_gives_no_answer_is_in_the_log_with_the_order_and_no_customer(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with running(tmp_path, silent_share=1.0, silent_s=0.0) as host:
+        lamp = await stocked(host, 1)
+        orders = host.proxy(Orders)
+        order = await orders.place_order("somebody", [Line(product_id=lamp.id, quantity=1)])
+        await settled(host)
+    said = [x.getMessage() for x in caplog.records if x.name == "store.payments"]
+    assert said
+    assert all(str(order.id) in text and "told to be silent" in text for text in said)
+    assert not any("somebody" in text for text in said)
+
+
 async def test_an_invoice_is_recorded_once_by_its_number(tmp_path: Path) -> None:
     async with running(tmp_path) as host:
         lamp = await stocked(host, 100)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from datetime import timedelta
 from typing import final
@@ -30,6 +31,7 @@ from tenfold import Database, Money, call_key, job, now, publish, schedule, subs
 
 __all__ = ["PaymentsModule", "provider_of"]
 
+_log = logging.getLogger("store.payments")
 _STRAGGLES_AFTER = timedelta(minutes=2)
 _STRAGGLERS = 500
 
@@ -100,8 +102,8 @@ class PaymentsModule(Payments):
         answers: Sequence[Answer] = ()
         try:
             answers = await self._provider.capture(charge)
-        except ProviderSilentError:
-            pass
+        except ProviderSilentError as error:
+            _warn(charge.order_id, error)
         await self._record(charge.order_id, answers)
 
     @job(timeout_s=60)
@@ -118,8 +120,8 @@ class PaymentsModule(Payments):
             found = await self._provider.find(charge.key)
             # Not found may mean "not yet": the same key makes it safe to charge now.
             answers = await self._provider.capture(charge) if found is None else [found]
-        except ProviderSilentError:
-            pass
+        except ProviderSilentError as error:
+            _warn(order_id, error)
         await self._record(order_id, answers)
 
     @schedule("* * * * *")
@@ -165,6 +167,15 @@ class PaymentsModule(Payments):
             publish(PaymentCaptured(order_id=order_id, amount=amount))
         else:
             publish(PaymentDeclined(order_id=order_id, reason=answer.reason))
+
+
+def _warn(order_id: UUID, error: ProviderSilentError) -> None:
+    # Nothing of the customer is in it: only which order, and what the provider did.
+    _log.warning(
+        "The payment provider gave no answer for order %s (%s). It is asked again by the same key.",
+        order_id,
+        error,
+    )
 
 
 def provider_of(settings: PaymentsSettings) -> PaymentProvider:

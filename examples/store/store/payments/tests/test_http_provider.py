@@ -115,7 +115,7 @@ async def test_every_other_answer_means_that_it_may_have_charged(desk: Desk, sta
     if status == 200:
         desk.body = b"<html>"
     provider = HttpProvider(desk.url, "", 5)
-    with pytest.raises(ProviderSilentError):
+    with pytest.raises(ProviderSilentError, match=f"status {status}"):
         await provider.capture(CHARGE)
     await provider.close()
 
