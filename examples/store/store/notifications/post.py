@@ -21,7 +21,8 @@ class NotificationsSettings(Struct):
 
     `transport = "mailbox"` keeps the mails in the module's own table, where
     `GET /v1/mail` shows them; `"smtp"` sends them as well. `recipient` is the
-    address of a customer, with `{customer_id}` in it.
+    address of a customer, with `{customer_id}` in it; that alone where customers
+    are known by their addresses.
     """
 
     transport: Literal["mailbox", "smtp"] = "mailbox"

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from uuid import UUID
 
 from store.orders.contract import OrderConfirmed, PricedLine
 from tenfold import Money, Struct
 
-__all__ = ["LISTED_LINES", "Draft", "compose_confirmation"]
+__all__ = ["LISTED_LINES", "Draft", "address_of", "compose_confirmation"]
 
 LISTED_LINES = 30
 """How many lines a mail lists; what is beyond is counted."""
+
+_CUSTOMER = "{customer_id}"
+_NOT_LOCAL = re.compile(r"@|\.(?=\.|$)")
 
 
 class Draft(Struct):
@@ -29,7 +33,8 @@ def compose_confirmation(event: OrderConfirmed, mail_id: UUID, recipient: str) -
     """The mail that tells a customer that an order is on its way.
 
     Args:
-        recipient: the address, in which `{customer_id}` stands for the customer.
+        recipient: the address, in which `{customer_id}` stands for the customer;
+            see `address_of`.
     """
     number = str(event.order_id)[-12:]
     body = "\n".join(
@@ -47,10 +52,27 @@ def compose_confirmation(event: OrderConfirmed, mail_id: UUID, recipient: str) -
         id=mail_id,
         customer_id=event.customer_id,
         order_id=event.order_id,
-        to=recipient.replace("{customer_id}", event.customer_id),
+        to=address_of(event.customer_id, recipient),
         subject=f"Your order {number} is confirmed",
         body=body,
     )
+
+
+def address_of(customer_id: str, recipient: str) -> str:
+    """The address that a customer's mail goes to.
+
+    Where the recipient is `{customer_id}` alone, customers are known by their
+    addresses. Within an address, what may not stand there (RFC 5321, 4.1.2: an
+    at sign, and a dot that ends it or follows another) is percent-encoded: whoever
+    places an order names its customer, and must not choose another domain.
+    """
+    if recipient == _CUSTOMER:
+        return customer_id
+    return recipient.replace(_CUSTOMER, _NOT_LOCAL.sub(_encoded, customer_id))
+
+
+def _encoded(found: re.Match[str]) -> str:
+    return f"%{ord(found[0]):02X}"
 
 
 def _list(lines: Sequence[PricedLine], currency: str) -> list[str]:

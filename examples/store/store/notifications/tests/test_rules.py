@@ -6,6 +6,7 @@ import asyncio
 from datetime import UTC, datetime
 from uuid import UUID
 
+import msgspec
 import pytest
 
 from store.notifications.post import NotificationsSettings, SmtpPost, message_of
@@ -39,6 +40,26 @@ def test_a_confirmation_tells_lines_total_and_order() -> None:
     assert "2 × Lantern 1 at 2.55 GBP" in draft.body
     assert "Total: 2.55 GBP" in draft.body
     assert str(UUID(int=5)) in draft.body
+
+
+@pytest.mark.parametrize(
+    ("customer_id", "recipient", "to"),
+    [
+        ("17850", "{customer_id}@customers.example", "17850@customers.example"),
+        ("v@example.org", "{customer_id}@customers.example", "v%40example.org@customers.example"),
+        ("a.b+c", "{customer_id}@customers.example", "a.b+c@customers.example"),
+        ("a..b.", "{customer_id}@customers.example", "a%2E.b%2E@customers.example"),
+        ("v@example.org", "{customer_id}", "v@example.org"),
+        ("v@example.org", "shop@store.example", "shop@store.example"),
+    ],
+)
+def test_every_customer_has_an_address_that_a_mail_can_travel_to(
+    customer_id: str, recipient: str, to: str
+) -> None:
+    event = msgspec.structs.replace(confirmed(1), customer_id=customer_id)
+    draft = compose_confirmation(event, UUID(int=9), recipient)
+    assert draft.to == to
+    assert message_of(draft, "mail-9", "shop@store.example")["To"].addresses[0].addr_spec == to
 
 
 def test_a_long_order_is_cut_and_says_so() -> None:
