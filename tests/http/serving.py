@@ -16,12 +16,12 @@ __all__ = ["read_answer", "serving", "talk"]
 
 
 @contextmanager
-def serving(app: ASGIApp) -> Iterator[int]:
-    """Serve an application on 127.0.0.1; yields the port."""
+def serving(app: ASGIApp, http: type[asyncio.Protocol] | str = "httptools") -> Iterator[int]:
+    """Serve an application on 127.0.0.1, by a protocol of HTTP; yields the port."""
     listener = socket.socket()
     listener.bind(("127.0.0.1", 0))
     port: int = listener.getsockname()[1]
-    config = uvicorn.Config(app, loop="uvloop", http="httptools", log_level="critical")  # type: ignore[arg-type]
+    config = uvicorn.Config(app, loop="uvloop", http=http, log_level="critical")  # type: ignore[arg-type]
     server = uvicorn.Server(config)
     listening = threading.Event()
     startup = server.startup

@@ -1,4 +1,4 @@
-"""uvicorn's HTTP protocol, bounded: how large the head of a request may be, and how slow."""
+"""uvicorn's HTTP protocol, bounded: how large a request's head and framing may be, and how slow."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ def bounded_protocol(*, max_head_bytes: int, head_timeout_s: float) -> type[Http
     """A protocol class for `uvicorn.Config(http=...)`.
 
     Args:
-        max_head_bytes: of a request's line and headers together; more is answered 431.
+        max_head_bytes: of a request's line and headers together, and again of what follows its
+            last chunk; more is answered 431.
         head_timeout_s: from a connection's start, or a request's first byte, to the end of
             its headers; later is answered 408.
     """
@@ -84,6 +85,9 @@ class _BoundedHttpProtocol(HttpToolsProtocol):
         super().__init__(*args, **kwargs)
         self._in_head = True
         self._head_bytes = 0
+        self._in_body = False
+        self._body_came = False
+        self._framing_bytes = 0
         self._timer: TimerHandle | None = None
 
     def connection_made(self, transport: BaseTransport) -> None:
@@ -97,9 +101,23 @@ class _BoundedHttpProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Read on; what ends in the middle of a head is counted and timed."""
+        """Read on; what ends in the middle of a head is counted and timed.
+
+        So is what brings nothing of a body that goes on: trailer fields, above all.
+        """
+        if self.parser is None or self.transport.is_closing():
+            return
+        self._body_came = False
         super().data_received(data)
-        if not self._in_head or self.transport.is_closing():
+        if self.transport.is_closing():
+            return
+        if self._in_body and not self._body_came:
+            self._framing_bytes += len(data)
+            if self._framing_bytes > self.max_head_bytes:
+                self._refuse(
+                    431, f"More than {self.max_head_bytes} bytes came that were not of the body."
+                )
+        if not self._in_head:
             return
         self._head_bytes += len(data)
         if self._head_bytes > self.max_head_bytes:
@@ -111,20 +129,56 @@ class _BoundedHttpProtocol(HttpToolsProtocol):
         """A head begins."""
         self._in_head = True
         self._head_bytes = 0
+        self._in_body = False
         super().on_message_begin()
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """A field of the head; those that trail a body are dropped (RFC 9110, section 6.5.1)."""
+        if self._in_head:
+            super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
         """A head ended in time."""
         self._in_head = False
+        self._in_body = True
+        self._framing_bytes = 0
         self._unwatch()
+        if not self.url.startswith(b"/"):
+            self._take_authority()
         super().on_headers_complete()
         cycle = self.cycle
         if cycle is not None and self.scope["method"] != "HEAD":  # which has no body to wait for
             cycle.transport = _OneWrite(cycle.transport, self.loop)  # type: ignore[assignment]
 
+    def on_body(self, body: bytes) -> None:
+        """Something of the body came."""
+        self._body_came = True
+        self._framing_bytes = 0
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """The request ended."""
+        self._in_body = False
+        super().on_message_complete()
+
     def send_400_response(self, msg: str) -> None:
         """Answer what is no HTTP, and close."""
         self._refuse(400, "What was sent is not a request of HTTP/1.1.")
+
+    def _unsupported_upgrade_warning(self) -> None:
+        """Say nothing: what asks for another protocol is answered in this one (RFC 9110, 7.8)."""
+
+    def _take_authority(self) -> None:
+        """Let the host that a target names hold, whatever Host says (RFC 9112, section 3.2.2)."""
+        scheme, found, rest = self.url.partition(b"://")
+        if not found or not scheme.isalpha():
+            return
+        end = min((at for mark in b"/?#" if (at := rest.find(mark)) >= 0), default=len(rest))
+        authority, path = rest[:end].rpartition(b"@")[2], rest[end:]
+        self.url = path if path.startswith(b"/") else b"/" + path
+        hosts = [at for at, (name, _) in enumerate(self.headers) if name == b"host"]
+        if len(hosts) == 1:  # none or two are refused for that
+            self.headers[hosts[0]] = (b"host", authority)
 
     def _watch(self) -> None:
         loop: AbstractEventLoop = self.loop
@@ -162,11 +216,21 @@ class _BoundedHttpProtocol(HttpToolsProtocol):
             }
         )
         self._unwatch()
-        busy = self.cycle is not None and not self.cycle.response_complete
-        if not busy:  # an answer that is on its way must not be cut into
+        if not self._is_answering():  # an answer that is on its way must not be cut into
             self.transport.write(
                 f"HTTP/1.1 {status} {title}\r\ncontent-type: application/problem+json\r\n"
                 f"content-length: {len(body)}\r\nconnection: close\r\n\r\n".encode("ascii")
                 + body
             )
         self.transport.close()
+        if self.cycle is not None and not self.cycle.response_complete:
+            # Whoever reads this body hears that there is nobody left to answer.
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
+
+    def _is_answering(self) -> bool:
+        """Whether the next bytes would not be taken for the answer to what is refused."""
+        cycle = self.cycle
+        if cycle is None or cycle.response_complete:
+            return False
+        return cycle.response_started or not cycle.more_body or bool(self.pipeline)

@@ -94,7 +94,9 @@ class _HttpEdge:
         try:
             exchange.check(self._settings)
             place, values = self._routes.find(exchange.raw_path)
-            if place is None:
+            if exchange.raw_path == b"*" and exchange.method == "OPTIONS":
+                answer = Answer(204, [], b"")  # of the server as a whole (RFC 9110, 9.3.7)
+            elif place is None:
                 mounted = True
                 if await self._mount(exchange, send):
                     return
@@ -103,8 +105,7 @@ class _HttpEdge:
                     f"Nothing is served at {exchange.raw_path[:200].decode('latin-1')}. "
                     "/docs lists what is."
                 )
-            target = place.methods.get(exchange.method)
-            if target is None:
+            elif (target := place.methods.get(exchange.method)) is None:
                 answer = self._other_method(exchange, place)
             else:
                 label = target.label

@@ -37,6 +37,7 @@ _SINGLE = frozenset(
         b"traceparent",
     )
 )
+_AMBIGUOUS = b"\x00"
 _LET_FINISH = 16
 """How many times the largest body is read on for, to be thrown away, before it is refused."""
 _LET_FINISH_S = 2.0
@@ -112,7 +113,14 @@ class Exchange:
             self._check_origin(settings)
 
     def _check_host(self, settings: HttpSettings) -> None:
-        host = self.headers.get(b"host", b"").decode("latin-1").lower()
+        sent = self.headers.get(b"host")
+        if (sent is None and self.scope.get("http_version") == "1.1") or sent == _AMBIGUOUS:
+            raise UnreadableRequestError(
+                "A request of HTTP/1.1 has one Host header; this one has "
+                f"{'none' if sent is None else 'several'} (RFC 9112, section 3.2).",
+                field="Host",
+            )
+        host = (sent or b"").decode("latin-1").lower()
         name = host.rpartition(":")[0] if re.search(r":\d*$", host) else host
         if name not in settings.allowed_hosts:
             raise MisdirectedError(
@@ -262,7 +270,7 @@ def _joined(raw: Any) -> dict[bytes, bytes]:
             headers[name] += b", " + value
         elif name in headers and name in _SINGLE and headers[name] != value:
             # Which of two is meant cannot be told; the checks that follow refuse this value.
-            headers[name] = b"\x00"
+            headers[name] = _AMBIGUOUS
         else:
             headers[name] = value
     return headers
