@@ -31,6 +31,9 @@ from tenfold.runtimes.topology import HttpLimits, Product
 
 __all__ = ["MountNotStartedError", "PortInUseError", "ServerExit", "serve"]
 
+_SAME_WISH_S = 1.0
+"""Seconds in which a second signal is the same wish: a terminal's group and make send it twice."""
+
 
 class ServerExit(IntEnum):
     """How a server's process ends."""
@@ -54,7 +57,9 @@ class PortInUseError(TenfoldError):
 
 
 def serve(product: Product, *, say: Callable[[str], None] = print) -> int:
-    """Run a product until SIGINT or SIGTERM, which drain; a second one ends it at once.
+    """Run a product until SIGINT or SIGTERM, which drain; another, a second later, ends it at once.
+
+    For the process that does nothing else: it ignores both signals afterwards.
 
     Returns: the process's exit code.
     Raises: UserMistakeError, DataInUseError, PortInUseError before anything is
@@ -134,13 +139,17 @@ class _Server(uvicorn.Server):
 @contextmanager
 def _signals(stop: asyncio.Event) -> Iterator[None]:
     loop = asyncio.get_running_loop()
+    asked_s = 0.0
 
     def received() -> None:
-        if stop.is_set():
+        nonlocal asked_s
+        if not stop.is_set():
+            asked_s = loop.time()
+            stop.set()
+        elif loop.time() - asked_s > _SAME_WISH_S:
             print("Stopping at once; what was not committed is not done.", file=sys.stderr)
             sys.stderr.flush()
             os._exit(ServerExit.HURRIED)
-        stop.set()
 
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, received)
@@ -149,6 +158,8 @@ def _signals(stop: asyncio.Event) -> Iterator[None]:
     finally:
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.remove_signal_handler(number)
+            # What is left is to end: a signal that comes late must not make it look like a crash.
+            signal.signal(number, signal.SIG_IGN)
 
 
 def _config(process: RunningProduct, state: _Readiness) -> uvicorn.Config:

@@ -60,6 +60,7 @@ MODULE = '''\
 
 from __future__ import annotations
 
+import asyncio
 from typing import ClassVar, final
 
 from padkit.contract import Noted, Notes
@@ -116,7 +117,10 @@ async def seed(notes: Notes) -> None:
 def build(notes: Notes):
     async def site(scope, receive, send):
         await send({"type": "http.response.start", "status": 200, "headers": []})
-        await send({"type": "http.response.body", "body": b"pad"})
+        for_ever = scope["type"] == "http" and scope["path"] == "/for-ever"
+        await send({"type": "http.response.body", "body": b"pad", "more_body": for_ever})
+        while for_ever:
+            await asyncio.sleep(60)
 
     return site
 '''

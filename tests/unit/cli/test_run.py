@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import socket
+import subprocess
 import urllib.request
 from pathlib import Path
 from typing import Any
@@ -48,6 +49,30 @@ def test_it_says_what_to_open_and_who_may_come(served: Any, pad: Any) -> None:
 def test_a_signal_drains_and_exits_0(served: Any, number: int) -> None:
     post(served.url + "/v1/notes", {"text": "one"})
     assert served.stop(number) == 0
+
+
+def test_a_signal_sent_twice_at_once_is_one_wish(served: Any) -> None:
+    # As when a terminal's whole group is told, and make tells its children again.
+    post(served.url + "/v1/notes", {"text": "one"})
+    for _ in range(3):
+        served.process.send_signal(signal.SIGTERM)
+    assert served.stop() == 0
+
+
+def test_a_later_signal_ends_a_drain_at_once(served: Any) -> None:
+    with socket.create_connection(("127.0.0.1", served.port)) as connection:
+        # A mount that never ends its answer would hold the drain to its bound.
+        connection.sendall(b"GET /for-ever HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+        assert connection.recv(1) == b"H"
+        served.process.send_signal(signal.SIGTERM)
+        code = None
+        while code is None:
+            try:
+                code = served.process.wait(0.3)
+            except subprocess.TimeoutExpired:
+                served.process.send_signal(signal.SIGTERM)
+        served.process.communicate()
+        assert code == 130
 
 
 def test_a_slow_client_does_not_hold_up_the_end(served: Any) -> None:
