@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Container
 from uuid import UUID
 
 from tenfold import Struct
@@ -58,6 +59,10 @@ class Basket(Struct):
     def has_room_for(self, product_id: UUID) -> bool:
         """Whether a product can be added: it is in already, or there are fewer than 25."""
         return len(self.lines) < LONGEST_BASKET or self.quantity(product_id) > 0
+
+    def only(self, known: Container[UUID]) -> Basket:
+        """The same basket without the products that are not among these."""
+        return Basket(lines=tuple(line for line in self.lines if line.product_id in known))
 
     def with_quantity(self, product_id: UUID, quantity: int) -> Basket:
         """The same basket with so many pieces of a product, at most 999; 0 takes it out."""

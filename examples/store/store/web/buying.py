@@ -32,6 +32,7 @@ __all__ = ["add_to_basket", "basket", "change_basket", "check_out"]
 _Amount = Annotated[int, msgspec.Meta(ge=1, le=LARGEST_QUANTITY)]
 _AmountOrNone = Annotated[int, msgspec.Meta(ge=0, le=LARGEST_QUANTITY)]
 _Key = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_-]{16,64}$")]
+_GONE = "What the shop does not sell any more was taken out of your basket."
 _AMOUNT = f"Please give a quantity from 1 to {LARGEST_QUANTITY}, in whole pieces."
 
 
@@ -130,8 +131,15 @@ async def _show(
     given: str | None = None,
     problem: str = "",
 ) -> Response:
-    ids = [line.product_id for line in shown.lines]
-    products = {p.id: p for p in await shop.catalog.get_products(ids)} if ids else {}
+    # The cookie may tell of products that are sold no more, or that another store sold here.
+    kept = basket_of(request)
+    asked = list(dict.fromkeys(line.product_id for line in (*shown.lines, *kept.lines)))
+    products = {p.id: p for p in await shop.catalog.get_products(asked)} if asked else {}
+    left, known = kept.only(products), shown.only(products)
+    if known != shown:
+        problem = problem or _GONE
+        key = None  # another order than the one that this key was for
+    ids = [line.product_id for line in known.lines]
     stock = await stock_of(shop, ids) if ids else {}
     rows = [
         _Row(
@@ -141,23 +149,25 @@ async def _show(
             stock=stock[product.id],
             short=line.quantity > stock[product.id].free,
         )
-        for line in shown.lines
-        if (product := products.get(line.product_id)) is not None
+        for line in known.lines
+        for product in [products[line.product_id]]
     ]
     totals: dict[str, Money] = {}
     for row in rows:
         currency = row.sum.currency
         totals[currency] = totals.get(currency, Money.zero(currency)) + row.sum
-    return page(
+    response = page(
         request,
         "basket.html",
         status=status,
         title="Basket",
+        basket=left,
         rows=rows,
         totals=list(totals.values()),
-        lines=shown.cookie(),
+        lines=known.cookie(),
         key=key or secrets.token_urlsafe(18),
         given=customer_of(request) if given is None else given,
         problem=problem,
         most=LARGEST_QUANTITY,
     )
+    return response if left == kept else keep(request, response, "basket", left.cookie())

@@ -101,8 +101,8 @@ async def _failed(request: Request, error: Exception) -> Response:
         return page(request, "error.html", status=400, title="That did not work", text=text)
     if code == "admit.key_reused":
         text = (
-            "This basket was ordered already, with another customer number. Your first order "
-            "stands; look it up under Orders."
+            "This basket was ordered already, with other contents or another customer number. "
+            "Your first order stands; look it up under Orders."
         )
         return page(request, "error.html", status=422, title="Ordered already", text=text)
     busy = code in ("admit.overloaded", "admit.deadline_exceeded", "store.unavailable")

@@ -63,7 +63,7 @@ def page(
         .get_template(template)
         .render(
             title=title,
-            basket_pieces=basket_of(request).pieces,
+            basket_pieces=values.pop("basket", basket_of(request)).pieces,
             customer=customer_of(request),
             search=values.pop("search", ""),
             link=_Links(request),
