@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 from random import Random
 
@@ -104,3 +105,28 @@ def test_who_waits_for_an_outcome_at_sigterm_is_answered(tmp_path: Path) -> None
             answer = waiting.result(5)
         assert (answer.status, answer.body["status"]) == (201, "confirmed")
         wire.close()
+
+
+def test_who_follows_an_order_at_sigterm_holds_up_nothing(tmp_path: Path) -> None:
+    data, port = tmp_path / "data", free_port()
+    unreachable = {  # so that the order stays open while nothing is in hand
+        "TENFOLD_SETTINGS__PAYMENTS__PROVIDER": "http",
+        "TENFOLD_SETTINGS__PAYMENTS__URL": f"http://127.0.0.1:{free_port()}",
+    }
+    with StoreProcess(data, port, settings=unreachable) as store, ExitStack() as followers:
+        assert store.await_ready(), store.tail()
+        wire = Wire(port)
+        product = wire.get("/v1/products?limit=1").body["items"][0]["id"]
+        body = {"customer_id": "follows", "lines": [{"product_id": product, "quantity": 1}]}
+        order = wire.post("/v1/orders", body).body["id"]
+        wire.close()
+        for _ in range(20):
+            stream = followers.enter_context(socket.create_connection(("127.0.0.1", port), 20))
+            stream.sendall(
+                b"GET /orders/%b/live HTTP/1.1\r\nhost: localhost\r\n\r\n" % order.encode()
+            )
+            assert b" 200 OK" in stream.recv(65536)
+        began_s = time.monotonic()
+        assert store.stop(within_s=DRAIN_S + 5) == 0
+        assert time.monotonic() - began_s < DRAIN_S / 2
+        assert "Traceback" not in store.log.read_text(), store.tail()

@@ -41,8 +41,8 @@ _Name = Annotated[str, msgspec.Meta(pattern=r"^[a-z][a-z0-9_]*$", max_length=40)
 class HttpLimits(Struct):
     """Where the product listens, and what it takes from one caller: `[topologies.X.http]`.
 
-    `max_concurrent` bounds requests in progress, `max_depth` the nesting of
-    arguments whose type does not. `allowed_origins` are those that browsers may
+    `max_concurrent` bounds requests in progress, and again those at mounts;
+    `max_depth` bounds the nesting of arguments whose type does not. `allowed_origins` are those that browsers may
     call from (CORS; `"*"` is any); `allowed_hosts` are the host names that are
     answered to, beside those of this machine. `drain_s` bounds how long a stop
     waits for the work in hand.

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tenfold.contracts.errors import ContractError
-from tenfold.edges.http.mounts import MountFailedError, Mounts
+from tenfold.edges.http.mounts import DRAINING, MountFailedError, Mounts
 
 
 class App:
@@ -18,7 +18,8 @@ class App:
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] != "lifespan":
-            self.told.append(f"{self.name} serves {scope['root_path']} {scope['state']}")
+            state = {key: value for key, value in scope["state"].items() if key != DRAINING}
+            self.told.append(f"{self.name} serves {scope['root_path']} {state}")
             return
         if self.fails == "unspoken":
             raise KeyError("lifespan")

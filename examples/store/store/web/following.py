@@ -18,6 +18,8 @@ __all__ = ["live", "mail", "order", "orders"]
 
 LOOK_EVERY_S = 0.25
 LONGEST_STREAM_S = 60.0
+MOST_STREAMS = 200
+RETRY_MS = 5_000
 _CUSTOMER = "Please give a customer number: 1 to 64 letters and digits, such as 17850."
 
 
@@ -37,8 +39,9 @@ async def order(shop: Shop, request: Request) -> Response:
 async def live(shop: Shop, request: Request) -> Response:
     """The state of an order as a stream of server-sent events (WHATWG HTML 9.2).
 
-    It ends when the order is settled, or after a minute: the browser then
-    connects again by itself.
+    It ends when the order is settled, after a minute, when the store stops, or
+    at once where many others are followed: the browser then connects again by
+    itself.
     """
     order_id: UUID = request.path_params["order_id"]
     found = await shop.orders.get_order(order_id)
@@ -50,8 +53,23 @@ async def live(shop: Shop, request: Request) -> Response:
 
 
 async def _states(shop: Shop, request: Request, found: Order) -> AsyncIterator[str]:
+    counts = request.app.state
+    counts.streams = getattr(counts, "streams", 0) + 1
+    looks = int(LONGEST_STREAM_S / LOOK_EVERY_S)
+    try:
+        if counts.streams > MOST_STREAMS:
+            looks = 1
+            yield f"retry: {RETRY_MS}\n\n"
+        async for event in _changes(shop, request, found, looks):
+            yield event
+    finally:
+        counts.streams -= 1
+
+
+async def _changes(shop: Shop, request: Request, found: Order, looks: int) -> AsyncIterator[str]:
+    is_stopping = request.scope.get("state", {}).get("tenfold.draining", lambda: False)
     shown: OrderStatus | None = None
-    for _ in range(int(LONGEST_STREAM_S / LOOK_EVERY_S)):
+    for _ in range(looks):
         if found.status is not shown:
             shown = found.status
             html = fragment(request, "_state.html", order=found)
@@ -61,6 +79,8 @@ async def _states(shop: Shop, request: Request, found: Order) -> AsyncIterator[s
             yield "event: settled\ndata: .\n\n"
             return
         await asyncio.sleep(LOOK_EVERY_S)
+        if is_stopping():
+            return
         found = await shop.orders.get_order(found.id)
 
 

@@ -18,7 +18,7 @@ from tenfold.edges.http.pages import RESERVED_PREFIXES, Pages
 from tenfold.edges.http.problems import problem_of
 from tenfold.edges.http.replies import problem_answer
 from tenfold.edges.http.routes import Place, Routes
-from tenfold.edges.http.settings import HttpProduct
+from tenfold.edges.http.settings import HttpProduct, ReadinessState
 from tenfold.path.entry import Entry
 
 __all__ = ["http_app"]
@@ -55,10 +55,13 @@ class _HttpEdge:
     def __init__(self, entry: Entry, product: HttpProduct) -> None:
         self._product = product
         self._settings = product.settings
-        self._mounts = Mounts(product.mounts)
+        self._mounts = Mounts(
+            product.mounts, lambda: product.readiness() is ReadinessState.DRAINING
+        )
         self._cors = Cors(product.settings) if product.settings.allowed_origins else None
         self._routes: Routes[_Target] = Routes()
         self._in_progress = 0
+        self._in_mounts = 0
         self._beginnings: set[bytes] = set()
         """First segments of the contracts' paths, such as `v1`."""
         pages = Pages(product)
@@ -97,6 +100,7 @@ class _HttpEdge:
             if exchange.raw_path == b"*" and exchange.method == "OPTIONS":
                 answer = Answer(204, [], b"")  # of the server as a whole (RFC 9110, 9.3.7)
             elif place is None:
+                self._admit(self._in_mounts)
                 mounted = True
                 if await self._mount(exchange, send):
                     return
@@ -131,6 +135,13 @@ class _HttpEdge:
         A mount also gets what resembles a route and is none. Where it answers 404
         with a page or a text, which is for people, a program is told by a problem.
         """
+        self._in_mounts += 1
+        try:
+            return await self._serve_mount(exchange, send)
+        finally:
+            self._in_mounts -= 1
+
+    async def _serve_mount(self, exchange: Exchange, send: Send) -> bool:
         path = _path(exchange.scope)
         beginning = exchange.raw_path[1:].partition(b"/")[0]
         if beginning not in self._beginnings or b"text/html" in exchange.headers.get(
@@ -144,16 +155,20 @@ class _HttpEdge:
     async def _serve(self, target: _Target, exchange: Exchange, values: Sequence[str]) -> Answer:
         if not target.bounded:
             return await target.serve(exchange, values)
-        if self._in_progress >= self._settings.max_concurrent:
-            raise OverloadedError(
-                f"{self._in_progress} requests are in progress, which is the most that are "
-                "admitted at once. Nothing was begun; send it again a little later."
-            )
+        self._admit(self._in_progress)
         self._in_progress += 1
         try:
             return await target.serve(exchange, values)
         finally:
             self._in_progress -= 1
+
+    def _admit(self, in_progress: int) -> None:
+        # Mounts are counted apart: pages that are followed for minutes leave room for calls.
+        if in_progress >= self._settings.max_concurrent:
+            raise OverloadedError(
+                f"{in_progress} requests are in progress, which is the most that are "
+                "admitted at once. Nothing was begun; send it again a little later."
+            )
 
     def _other_method(self, exchange: Exchange, place: Place[_Target]) -> Answer:
         if exchange.method != "OPTIONS":

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from tenfold.contracts.errors import ContractError, TenfoldError
 from tenfold.edges.http.asgi import ASGIApp, Receive, Scope, Send
 
-__all__ = ["MountFailedError", "Mounts"]
+__all__ = ["DRAINING", "MountFailedError", "Mounts"]
+
+DRAINING = "tenfold.draining"
+"""In the state of a mount's requests: a function that says whether the product is stopping."""
 
 
 class MountFailedError(TenfoldError):
@@ -21,9 +24,14 @@ class MountFailedError(TenfoldError):
 class Mounts:
     """The mounted applications, the longest prefix first."""
 
-    def __init__(self, mounts: Mapping[str, ASGIApp]) -> None:
+    def __init__(
+        self, mounts: Mapping[str, ASGIApp], draining: Callable[[], bool] = lambda: False
+    ) -> None:
         """Take the mounts.
 
+        Args:
+            draining: whether the product is stopping; each request's state has it as
+                `tenfold.draining`, since an answer without an end must then end itself.
         Raises: ContractError for a prefix that does not begin with a slash, or ends with one.
         """
         for prefix in mounts:
@@ -32,6 +40,7 @@ class Mounts:
                     f"The mount {prefix!r} has no usable prefix. Write it as '/', or as '/name' "
                     "without a slash at its end."
                 )
+        self._draining = draining
         ordered = sorted(mounts.items(), key=lambda item: (-len(item[0]), item[0]))
         self._mounts = [
             ("" if prefix == "/" else prefix, app, _Lifespan(prefix, app))
@@ -53,7 +62,7 @@ class Mounts:
         prefix, app, state = found
         inner = dict(scope)
         inner["root_path"] = scope.get("root_path", "") + prefix
-        inner["state"] = state.copy()
+        inner["state"] = {**state, DRAINING: self._draining}
         await app(inner, receive, send)
         return True
 
