@@ -20,13 +20,16 @@ READY := $(VENV)/.ready-to-run
 READY_DEV := $(VENV)/.ready-to-develop
 MADE := $(VENV)/.made
 
+# $(call FROM_HERE,A,B): export the path A, which may be relative to this folder, as B. Done by the
+# shell, from the environment that make hands on, since make itself splits at blanks.
+FROM_HERE = case "$${$(1):-}" in "") ;; /*) export $(2)="$$$(1)" ;; *) export $(2)="$$PWD/$$$(1)" ;; esac
+
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: $(READY) ## Start the store on http://127.0.0.1:8000 (PORT, TENFOLD_DATA, TOPOLOGY are honoured)
-	@$(if $(TENFOLD_DATA),export TENFOLD_DATA='$(abspath $(TENFOLD_DATA))';) \
-	$(if $(TOPOLOGY),export TENFOLD_TOPOLOGY='$(TOPOLOGY)';) \
-	$(if $(PORT),export PORT='$(PORT)';) \
+	@$(call FROM_HERE,TENFOLD_DATA,TENFOLD_DATA); \
+	if [ -n "$${TOPOLOGY:-}" ]; then export TENFOLD_TOPOLOGY="$$TOPOLOGY"; fi; \
 	cd $(STORE) && exec ../../$(BIN)/tenfold run
 
 test: $(READY_DEV) ## Run the tests
@@ -48,7 +51,8 @@ faults: $(READY_DEV) ## The fault tests at full size: at least a hundred kills
 	$(BIN)/pytest tests/faults --size full --timeout 3600 $(PYTEST_ARGS)
 
 campaign-import: $(READY_DEV) ## The real order history: imported, killed, into a running store (HISTORY=path)
-	$(if $(HISTORY),TENFOLD_HISTORY='$(abspath $(HISTORY))') $(BIN)/pytest tests/faults/test_import.py --size full $(PYTEST_ARGS)
+	@$(call FROM_HERE,HISTORY,TENFOLD_HISTORY); \
+	$(BIN)/pytest tests/faults/test_import.py --size full $(PYTEST_ARGS)
 
 bench: $(READY_DEV) ## Measure, each figure beside what it is compared with
 	@$(BIN)/python -c 'import aiosqlite, fastapi' 2>/dev/null || { $(call INSTALL,-e '.[bench]' -e $(STORE)); }
