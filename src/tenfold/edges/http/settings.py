@@ -29,8 +29,8 @@ class HttpSettings(Struct):
     """The limits of the edge.
 
     `max_concurrent` bounds requests in progress, and again those at mounts; one
-    more is answered 503 at once. `body_timeout_s` bounds the time from the first to the last byte of a
-    body. `max_depth` bounds the nesting of arguments whose type does not.
+    more is answered 503 at once. `body_timeout_s` bounds the time from the first
+    to the last byte of a body. `max_depth` bounds the nesting of arguments whose type does not.
     `allowed_origins` are those that browsers may call from (`"*"`: any).
     `allowed_hosts` are the host names that the product answers to, without
     port; empty means any. A product that trusts its callers for where they
