@@ -5,44 +5,32 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
-import msgspec
-
 from tenfold.adapters.sqlite.writer import CommitNews
 from tenfold.contracts.contract import OperationSpec
-from tenfold.contracts.envelope import OPERATOR, Envelope, Principal
+from tenfold.contracts.envelope import OPERATOR, Principal
 from tenfold.contracts.errors import OverloadedError
-from tenfold.contracts.operations import Kind
-from tenfold.path.background import NoArguments
 from tenfold.path.calls import Calls
 from tenfold.path.delivery import Delivery
 from tenfold.path.entry import Entry
-from tenfold.path.module import ModuleRuntime, new_trace
+from tenfold.path.module import ModuleRuntime
 from tenfold.path.operations import CompiledOperation, compile_operations
 from tenfold.path.positions import Positions
-from tenfold.path.projection import (
-    ProjectionParts,
-    Projections,
-)
 from tenfold.path.proxies import Proxy
-from tenfold.path.queue import Worker, WorkerLimits, WorkerParts
-from tenfold.path.relay import Feed, Relay, RelayParts
-from tenfold.path.retention import Retained, Retention, RetentionParts
-from tenfold.path.schedule import ScheduleParts, Schedules
+from tenfold.path.queue import Worker
+from tenfold.path.relay import Relay
 from tenfold.path.signals import Signal
 from tenfold.path.stops import Stops
 from tenfold.path.witness import (
     Witness,
-    WitnessedDelivery,
     witness_resources,
     witnessed_operations,
 )
 from tenfold.ports.clock import Clock, Ids, RandomIds, SystemClock
+from tenfold.runtimes.background import BackgroundWork
 from tenfold.runtimes.opening import OpenedModule, Surroundings, open_module
-from tenfold.runtimes.rebuilds import Rebuilds
 from tenfold.runtimes.reflection import read_module
 from tenfold.runtimes.topology import Product
 from tenfold.runtimes.wiring import Wiring, make_instance
@@ -53,7 +41,6 @@ _C = TypeVar("_C")
 _SETTLED_POLL_S = 0.5
 _CLOSE_S = 2.0
 _READERS_S = 0.2
-MAIN_TENANT = "main"
 
 
 class Host:
@@ -91,16 +78,15 @@ class Host:
         self._opened: dict[str, OpenedModule] = {}
         self.modules: dict[str, ModuleRuntime] = {}
         self._calls: Calls | None = None
-        self._relays: dict[str, Relay] = {}
-        self._workers: dict[str, Worker] = {}
-        self._deliveries: dict[str, Delivery] = {}
-        self._schedules: dict[str, Schedules] = {}
         self._signals = {name: Signal() for name in self._shapes}
-        self._followers: dict[str, list[str]] = {name: [] for name in self._shapes}
-        self._projections: dict[str, Projections] = {}
-        self._unfinished: dict[str, list[str]] = {}
-        self._retention: Retention | None = None
-        self._rebuilds = Rebuilds(self._projections)
+        self._background = BackgroundWork(
+            self._around,
+            self._shapes,
+            self._wiring,
+            self._opened,
+            product.topology.queue,
+            witness,
+        )
 
     async def start(self) -> None:
         """Open, migrate and wire every module, then begin the background work.
@@ -122,7 +108,7 @@ class Host:
             for runtime in self.modules.values():
                 await _hook(runtime.instance, "started")
                 hooked.append(runtime)
-            await self._begin_background()
+            await self._background.start()
         except BaseException:
             await self._end(hooked, 0.0)
             raise
@@ -140,12 +126,7 @@ class Host:
     async def _end(self, hooked: list[ModuleRuntime], drain_s: float) -> None:
         """End the background work and the modules that had started; the files close in any case."""
         try:
-            await self._rebuilds.stop()
-            if self._retention is not None:
-                await self._retention.stop()
-            await asyncio.gather(*(schedules.stop() for schedules in self._schedules.values()))
-            await asyncio.gather(*(relay.stop() for relay in self._relays.values()))
-            await asyncio.gather(*(worker.drain(drain_s) for worker in self._workers.values()))
+            await self._background.end(drain_s)
             for runtime in hooked:
                 await _hook(runtime.instance, "stopping")
         finally:
@@ -191,15 +172,15 @@ class Host:
 
     def relay(self, module: str) -> Relay | None:
         """The relay into one module's queue; None where it subscribes to nothing."""
-        return self._relays.get(module)
+        return self._background.relays.get(module)
 
     def worker(self, module: str) -> Worker:
         """The worker of one module's queue."""
-        return self._workers[module]
+        return self._background.workers[module]
 
     def delivery(self, module: str) -> Delivery:
         """What runs the claimed entries of one module's queue."""
-        return self._deliveries[module]
+        return self._background.deliveries[module]
 
     def proxy(
         self, contract: Callable[..., _C], *, principal: Principal = OPERATOR, tenant: str = "main"
@@ -219,10 +200,7 @@ class Host:
 
     async def idle(self) -> None:
         """Return when every event is delivered and nothing in any queue is due or running."""
-        resting: list[Relay | Worker] = [*self._relays.values(), *self._workers.values()]
-        while not all(part.resting for part in resting):
-            for part in resting:
-                await part.wait_resting()
+        await self._background.idle()
 
     async def rebuild(
         self, module: str, name: str, *, anew: bool = False, partial: bool = False
@@ -235,11 +213,11 @@ class Host:
         Returns: the number of the generation that is being built.
         Raises: UnknownProjectionError, LogTrimmedError (NOT_DONE).
         """
-        return await self._rebuilds.begin(module, name, anew=anew, partial=partial)
+        return await self._background.rebuilds.begin(module, name, anew=anew, partial=partial)
 
     async def rebuilt(self, module: str, name: str) -> None:
         """Return when the rebuild of a projection has ended, if one runs."""
-        await self._rebuilds.ended(module, name)
+        await self._background.rebuilds.ended(module, name)
 
     @property
     def _running(self) -> Calls:
@@ -275,172 +253,22 @@ class Host:
             clock=self._around.clock,
             ids=self._around.ids,
             stops=self._around.stops,
-            positions=Positions(epochs, self._projections),
+            positions=Positions(epochs, self._background.projections),
             settled=self._settled,
             most_in_flight=self.product.topology.http.max_concurrent,
         )
         instances = {name: runtime.instance for name, runtime in self.modules.items()}
         self._wiring.hand_over(instances, self._calls)
         for name, runtime in self.modules.items():
-            await self._make_background(name, runtime, owners[name])
-
-    async def _make_background(
-        self, name: str, runtime: ModuleRuntime, owners: dict[str, Any]
-    ) -> None:
-        around = self._around
-        shape = self._shapes[name]
-        limits = self.product.topology.queue
-        self._deliveries[name] = delivery = (
-            Delivery(runtime, owners)
-            if self._witness is None
-            else WitnessedDelivery(runtime, owners, self._witness)
-        )
-        worker = Worker(
-            WorkerParts(
-                module=name,
-                queue=runtime.queue,
-                handle=delivery.handle,
-                backgrounds={h.name: h.background for h in shape.handlers},
-                clock=around.clock,
-                ids=around.ids,
-                stop=around.stops.queue,
-                obsolete=lambda entry: (
-                    name in self._projections and self._projections[name].obsolete(entry)
-                ),
-                limits=WorkerLimits(batch=limits.batch, concurrency=limits.concurrency),
-            )
-        )
-        self._workers[name] = worker
-        feeds = self._wiring.feeds(name)
-        if feeds:
-            await self._follow(name, runtime, worker, feeds)
-        crons = {h.name: h.cron for h in shape.handlers if h.cron is not None}
-        if crons:
-            self._schedules[name] = Schedules(
-                ScheduleParts(
-                    module=name,
-                    queue=runtime.queue,
-                    desk=runtime.queue,
-                    worker=worker,
-                    clock=around.clock,
-                    crons=crons,
-                    make_body=self._schedule_body(name),
-                )
-            )
-
-    async def _follow(
-        self,
-        name: str,
-        runtime: ModuleRuntime,
-        worker: Worker,
-        feeds: dict[str | None, list[Feed]],
-    ) -> None:
-        names = {feed.source for group in feeds.values() for feed in group}
-        sources = {source: self.modules[source].outbox for source in sorted(names)}
-        relay = Relay(
-            RelayParts(
-                module=name,
-                queue=runtime.queue,
-                sources=sources,
-                worker=worker,
-                clock=self._around.clock,
-                stop=self._around.stops.relay,
-            ),
-            feeds.get(None, []),
-        )
-        store = self._opened[name].store
-
-        def swapped(projection: str, generation: int) -> None:
-            store.generations = {**store.generations, projection: generation}
-
-        projections = Projections(
-            ProjectionParts(
-                module=name,
-                generations=runtime.generations,
-                queue=runtime.queue,
-                desk=runtime.queue,
-                relay=relay,
-                sources=dict(sources),
-                feeds={p: group for p, group in feeds.items() if p is not None},
-                moved=worker.moved,
-                on_swap=swapped,
-            )
-        )
-        self._unfinished[name] = await projections.load()
-        relay.follow(projections.active_feeds())
-        self._relays[name] = relay
-        self._projections[name] = projections
-        for source in sources:
-            self._followers[source].append(name)
-
-    async def _begin_background(self) -> None:
-        # This process holds the data directory alone: whoever claimed before it is gone.
-        for runtime in self.modules.values():
-            await runtime.queue.release_claims()
-        for worker in self._workers.values():
-            worker.start()
-        for relay in self._relays.values():
-            relay.start()
-        for schedules in self._schedules.values():
-            await schedules.ensure()
-            schedules.start()
-        self._retention = Retention(
-            RetentionParts(
-                modules={
-                    name: Retained(
-                        outbox=runtime.outbox,
-                        queue=runtime.queue,
-                        relay=self._relays.get(name),
-                        retain_days=self._shapes[name].retain_days,
-                    )
-                    for name, runtime in self.modules.items()
-                },
-                clock=self._around.clock,
-            )
-        )
-        self._retention.start()
-        self._listen_to_jumps()
-        for module, names in self._unfinished.items():
-            for name in {*names, *self._opened[module].outdated}:
-                await self._rebuilds.go_on(module, name)
-
-    def _listen_to_jumps(self) -> None:
-        """A clock that tests hold tells when it was moved: whoever sleeps until a moment looks."""
-        on_jump: list[Callable[[], None]] | None = getattr(self._around.clock, "on_jump", None)
-        if on_jump is not None:
-            sleepers = (self._workers, self._relays, self._schedules)
-            on_jump.extend(part.wake for group in sleepers for part in group.values())
+            await self._background.add(name, runtime, owners[name])
 
     def _news_of(self, name: str) -> Callable[[CommitNews], None]:
         def tell(news: CommitNews) -> None:
-            if news.entries and name in self._workers:
-                self._workers[name].wake()
+            self._background.hear(name, news)
             if news.head:
-                for follower in self._followers[name]:
-                    self._relays[follower].wake()
                 self._signals[name].fire()
 
         return tell
-
-    def _schedule_body(self, module: str) -> Callable[[str, str, datetime], bytes]:
-        encode = msgspec.msgpack.Encoder().encode
-        around = self._around
-
-        def make(handler: str, message_id: str, at: datetime) -> bytes:
-            return encode(
-                Envelope(
-                    id=message_id,
-                    kind=Kind.SCHEDULE,
-                    target=f"{module}.{handler}",
-                    payload=NoArguments(),
-                    principal=Principal(id=f"schedule:{module}", permissions=("*",)),
-                    tenant=MAIN_TENANT,
-                    trace=new_trace(around.ids, None),
-                    at=at,
-                )
-            )
-
-        return make
 
     async def _settled(
         self, module: ModuleRuntime, names: list[str], order_key: str, tenant: str, wait_s: float

@@ -1,0 +1,240 @@
+"""A product's background work in this process: workers, relays, schedules, projections."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+from tenfold.adapters.sqlite.writer import CommitNews
+from tenfold.contracts.envelope import Envelope, Principal
+from tenfold.contracts.operations import Kind
+from tenfold.path.background import NoArguments
+from tenfold.path.delivery import Delivery
+from tenfold.path.module import ModuleRuntime, new_trace
+from tenfold.path.projection import ProjectionParts, Projections
+from tenfold.path.queue import Worker, WorkerLimits, WorkerParts
+from tenfold.path.relay import Feed, Relay, RelayParts
+from tenfold.path.retention import Retained, Retention, RetentionParts
+from tenfold.path.schedule import ScheduleParts, Schedules
+from tenfold.path.witness import Witness, WitnessedDelivery
+from tenfold.ports.outbox import Outbox
+from tenfold.runtimes.opening import OpenedModule, Surroundings
+from tenfold.runtimes.rebuilds import Rebuilds
+from tenfold.runtimes.reflection import ModuleShape
+from tenfold.runtimes.topology import QueueLimits
+from tenfold.runtimes.wiring import Wiring
+
+__all__ = ["BackgroundWork"]
+
+MAIN_TENANT = "main"
+
+
+class BackgroundWork:
+    """What runs beside the calls: one worker for each module, and what feeds its queue."""
+
+    def __init__(
+        self,
+        around: Surroundings,
+        shapes: Mapping[str, ModuleShape],
+        wiring: Wiring,
+        opened: Mapping[str, OpenedModule],
+        limits: QueueLimits,
+        witness: Witness | None,
+    ) -> None:
+        self._around = around
+        self._shapes = shapes
+        self._wiring = wiring
+        self._opened = opened
+        self._limits = limits
+        self._witness = witness
+        self._modules: dict[str, ModuleRuntime] = {}
+        self.relays: dict[str, Relay] = {}
+        self.workers: dict[str, Worker] = {}
+        self.deliveries: dict[str, Delivery] = {}
+        self.projections: dict[str, Projections] = {}
+        self.rebuilds = Rebuilds(self.projections)
+        self._schedules: dict[str, Schedules] = {}
+        self._followers: dict[str, list[str]] = {name: [] for name in shapes}
+        self._unfinished: dict[str, list[str]] = {}
+        self._retention: Retention | None = None
+
+    async def add(self, name: str, runtime: ModuleRuntime, owners: dict[str, Any]) -> None:
+        """Make what one module's background work needs; nothing begins before `start`.
+
+        Args:
+            owners: the instance of each of its projections, by name.
+        """
+        around = self._around
+        shape = self._shapes[name]
+        self._modules[name] = runtime
+        self.deliveries[name] = delivery = (
+            Delivery(runtime, owners)
+            if self._witness is None
+            else WitnessedDelivery(runtime, owners, self._witness)
+        )
+        worker = Worker(
+            WorkerParts(
+                module=name,
+                queue=runtime.queue,
+                handle=delivery.handle,
+                backgrounds={h.name: h.background for h in shape.handlers},
+                clock=around.clock,
+                ids=around.ids,
+                stop=around.stops.queue,
+                obsolete=lambda entry: (
+                    name in self.projections and self.projections[name].obsolete(entry)
+                ),
+                limits=WorkerLimits(batch=self._limits.batch, concurrency=self._limits.concurrency),
+            )
+        )
+        self.workers[name] = worker
+        feeds = self._wiring.feeds(name)
+        if feeds:
+            await self._follow(name, runtime, worker, feeds)
+        crons = {h.name: h.cron for h in shape.handlers if h.cron is not None}
+        if crons:
+            self._schedules[name] = Schedules(
+                ScheduleParts(
+                    module=name,
+                    queue=runtime.queue,
+                    desk=runtime.queue,
+                    worker=worker,
+                    clock=around.clock,
+                    crons=crons,
+                    make_body=self._schedule_body(name),
+                )
+            )
+
+    async def start(self) -> None:
+        """Begin: work the queues, follow the logs, keep the schedules, trim, go on rebuilding."""
+        # This process holds the data directory alone: whoever claimed before it is gone.
+        for runtime in self._modules.values():
+            await runtime.queue.release_claims()
+        for worker in self.workers.values():
+            worker.start()
+        for relay in self.relays.values():
+            relay.start()
+        for schedules in self._schedules.values():
+            await schedules.ensure()
+            schedules.start()
+        self._retention = Retention(
+            RetentionParts(
+                modules={
+                    name: Retained(
+                        outbox=runtime.outbox,
+                        queue=runtime.queue,
+                        relay=self.relays.get(name),
+                        retain_days=self._shapes[name].retain_days,
+                    )
+                    for name, runtime in self._modules.items()
+                },
+                clock=self._around.clock,
+            )
+        )
+        self._retention.start()
+        self._listen_to_jumps()
+        for module, names in self._unfinished.items():
+            for name in {*names, *self._opened[module].outdated}:
+                await self.rebuilds.go_on(module, name)
+
+    async def idle(self) -> None:
+        """Return when every event is delivered and nothing in any queue is due or running."""
+        resting: list[Relay | Worker] = [*self.relays.values(), *self.workers.values()]
+        while not all(part.resting for part in resting):
+            for part in resting:
+                await part.wait_resting()
+
+    async def end(self, drain_s: float) -> None:
+        """Finish or give back what runs, within a bound, and stop the rest."""
+        await self.rebuilds.stop()
+        if self._retention is not None:
+            await self._retention.stop()
+        await asyncio.gather(*(schedules.stop() for schedules in self._schedules.values()))
+        await asyncio.gather(*(relay.stop() for relay in self.relays.values()))
+        await asyncio.gather(*(worker.drain(drain_s) for worker in self.workers.values()))
+
+    def hear(self, module: str, news: CommitNews) -> None:
+        """Wake whoever has something to do after a commit of one module."""
+        if news.entries and module in self.workers:
+            self.workers[module].wake()
+        if news.head:
+            for follower in self._followers[module]:
+                self.relays[follower].wake()
+
+    async def _follow(
+        self,
+        name: str,
+        runtime: ModuleRuntime,
+        worker: Worker,
+        feeds: dict[str | None, list[Feed]],
+    ) -> None:
+        names = {feed.source for group in feeds.values() for feed in group}
+        sources: dict[str, Outbox] = {
+            source: self._opened[source].resources.log for source in sorted(names)
+        }
+        relay = Relay(
+            RelayParts(
+                module=name,
+                queue=runtime.queue,
+                sources=sources,
+                worker=worker,
+                clock=self._around.clock,
+                stop=self._around.stops.relay,
+            ),
+            feeds.get(None, []),
+        )
+        store = self._opened[name].store
+
+        def swapped(projection: str, generation: int) -> None:
+            store.generations = {**store.generations, projection: generation}
+
+        projections = Projections(
+            ProjectionParts(
+                module=name,
+                generations=runtime.generations,
+                queue=runtime.queue,
+                desk=runtime.queue,
+                relay=relay,
+                sources=sources,
+                feeds={p: group for p, group in feeds.items() if p is not None},
+                moved=worker.moved,
+                on_swap=swapped,
+            )
+        )
+        self._unfinished[name] = await projections.load()
+        relay.follow(projections.active_feeds())
+        self.relays[name] = relay
+        self.projections[name] = projections
+        for source in sources:
+            self._followers[source].append(name)
+
+    def _listen_to_jumps(self) -> None:
+        """A clock that tests hold tells when it was moved: whoever sleeps until a moment looks."""
+        on_jump: list[Callable[[], None]] | None = getattr(self._around.clock, "on_jump", None)
+        if on_jump is not None:
+            sleepers = (self.workers, self.relays, self._schedules)
+            on_jump.extend(part.wake for group in sleepers for part in group.values())
+
+    def _schedule_body(self, module: str) -> Callable[[str, str, datetime], bytes]:
+        encode = msgspec.msgpack.Encoder().encode
+        around = self._around
+
+        def make(handler: str, message_id: str, at: datetime) -> bytes:
+            return encode(
+                Envelope(
+                    id=message_id,
+                    kind=Kind.SCHEDULE,
+                    target=f"{module}.{handler}",
+                    payload=NoArguments(),
+                    principal=Principal(id=f"schedule:{module}", permissions=("*",)),
+                    tenant=MAIN_TENANT,
+                    trace=new_trace(around.ids, None),
+                    at=at,
+                )
+            )
+
+        return make
