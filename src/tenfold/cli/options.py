@@ -18,6 +18,7 @@ from tenfold.runtimes.topology import ProductFile, read_product_file
 __all__ = ["Data", "Json", "ProductFolder", "TopologyName", "at_desk", "read_refs", "source"]
 
 _T = TypeVar("_T")
+_DIGITS = len(str(2**63))
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for a program.")]
 Data = Annotated[
     str | None,
@@ -62,7 +63,9 @@ def read_refs(refs: list[str]) -> dict[str, list[int]]:
     found: dict[str, list[int]] = {}
     for ref in refs:
         module, colon, number = ref.partition(":")
-        if not (module and colon and number.isdigit()):
+        # Not isdigit alone: it takes other scripts' digits, and a store's numbers end at 2^63.
+        fits = number.isascii() and number.isdigit() and len(number) < _DIGITS
+        if not (module and colon and fits):
             raise UserMistakeError(
                 f"{ref!r} names no entry. Write it as `module:number`, as `tenfold queue list` "
                 "prints it."

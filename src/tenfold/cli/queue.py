@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Awaitable, Callable
 from typing import Annotated
 
@@ -22,6 +23,11 @@ Limit = Annotated[int, typer.Option("--limit", min=1, max=500, help="At most so 
 Refs = Annotated[list[str] | None, typer.Argument(metavar="MODULE:NUMBER...")]
 AllDead = Annotated[bool, typer.Option("--all-dead", help="All dead letters that match.")]
 _PAGE = 500
+_WHICH = {
+    "retried": "only a dead letter can",
+    "discarded": "only one that waits or is dead can",
+    "cancelled": "only one that is running can",
+}
 
 
 @app.command("counts")
@@ -138,7 +144,7 @@ def retry(
     async def work(desk: Desk) -> int:
         return await _each(desk, refs, all_dead, module, handler, "queue_retry")
 
-    _tell("retried", at_desk(source(product, topology, data), "queue retry", work), json)
+    _tell("retried", at_desk(source(product, topology, data), "queue retry", work), json, refs)
 
 
 @app.command("discard")
@@ -157,7 +163,7 @@ def discard(
     async def work(desk: Desk) -> int:
         return await _each(desk, refs, all_dead, module, handler, "queue_discard")
 
-    _tell("discarded", at_desk(source(product, topology, data), "queue discard", work), json)
+    _tell("discarded", at_desk(source(product, topology, data), "queue discard", work), json, refs)
 
 
 @app.command("cancel")
@@ -173,7 +179,7 @@ def cancel(
     async def work(desk: Desk) -> int:
         return await _each(desk, refs, False, None, None, "queue_cancel")
 
-    _tell("cancelled", at_desk(source(product, topology, data), "queue cancel", work), json)
+    _tell("cancelled", at_desk(source(product, topology, data), "queue cancel", work), json, refs)
 
 
 async def _each(
@@ -222,8 +228,11 @@ def _short(error: str | None) -> str | None:
     return line if len(line) <= 80 else f"{line[:79]}…"
 
 
-def _tell(what: str, count: int, json: bool) -> None:
+def _tell(what: str, count: int, json: bool, refs: list[str] | None) -> None:
     if json:
         print_json({what: count})
     else:
         print(f"{count} {what}.")
+    if refs and count == 0:
+        print(f"No entry that was named could be {what}: {_WHICH[what]}.", file=sys.stderr)
+        raise typer.Exit(1)

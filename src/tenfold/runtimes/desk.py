@@ -29,6 +29,7 @@ __all__ = [
 ]
 
 Limit = Annotated[int, msgspec.Meta(ge=1, le=500)]
+EntryId = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 EntryState = Annotated[str, msgspec.Meta(pattern="^(waiting|running|dead)$")]
 
 
@@ -133,22 +134,22 @@ class Desk(Contract, Protocol):
         ...
 
     @query(who="internal", raises=[NoSuchName, NoSuchEntry])
-    async def queue_entry(self, module: str, entry_id: int) -> EntryDetail:
+    async def queue_entry(self, module: str, entry_id: EntryId) -> EntryDetail:
         """One entry with what it carries."""
         ...
 
     @command(who="internal", raises=[NoSuchName])
-    async def queue_retry(self, module: str, entry_ids: list[int]) -> int:
+    async def queue_retry(self, module: str, entry_ids: list[EntryId]) -> int:
         """Let dead entries wait again with no attempts counted; returns how many."""
         ...
 
     @command(who="internal", raises=[NoSuchName])
-    async def queue_discard(self, module: str, entry_ids: list[int]) -> int:
+    async def queue_discard(self, module: str, entry_ids: list[EntryId]) -> int:
         """Remove entries that wait or are dead; returns how many."""
         ...
 
     @command(who="internal", raises=[NoSuchName])
-    async def queue_cancel(self, module: str, entry_ids: list[int]) -> int:
+    async def queue_cancel(self, module: str, entry_ids: list[EntryId]) -> int:
         """Cancel entries that are running, which makes them dead letters; returns how many."""
         ...
 

@@ -62,9 +62,11 @@ class DeskService(Desk):
     ) -> list[EntrySummary]:
         """See `Desk.queue_entries`."""
         found: list[EntrySummary] = []
-        for runtime in self._chosen(module):
-            if handler is not None and module is not None and handler not in runtime.handlers:
-                raise NoSuchName(name=handler, known=sorted(runtime.handlers))
+        chosen = self._chosen(module)
+        known = {name for runtime in chosen for name in runtime.handlers}
+        if handler is not None and handler not in known:
+            raise NoSuchName(name=handler, known=sorted(known))
+        for runtime in chosen:
             views = await runtime.queue.entries(state=state, handler=handler, after=0, limit=limit)
             found += [EntrySummary(**_summary(runtime.name, view)) for view in views]
         return found[:limit]

@@ -69,6 +69,10 @@ def test_a_projection_is_rebuilt_into_a_new_generation(one_dead: Any) -> None:
     [
         (["queue", "show", "notes:999"], 1, "no such entry"),
         (["queue", "show", "seventeen"], 2, "`module:number`"),
+        (["queue", "show", "notes:²"], 2, "`module:number`"),
+        (["queue", "show", "notes:99999999999999999999"], 2, "`module:number`"),
+        (["queue", "retry", "notes:999"], 1, "only a dead letter can"),
+        (["queue", "list", "--handler", "nope"], 1, "fail"),
         (["queue", "list", "--module", "nots"], 1, "no module"),
         (["queue", "list", "--state", "ded"], 2, "waiting, running or dead"),
         (["queue", "retry"], 2, "--all-dead"),
