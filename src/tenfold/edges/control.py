@@ -7,6 +7,7 @@ caller, so its calls count as internal ones.
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import socket
 from collections.abc import Mapping
@@ -45,6 +46,7 @@ __all__ = ["ControlServer"]
 
 _MAX_CALLS = 1_000
 _HELLO_TIMEOUT_S = 5.0
+_log = logging.getLogger("tenfold.control")
 _decode = msgspec.msgpack.Decoder(Hello | Call | Cancel).decode
 _encode = msgspec.msgpack.Encoder().encode
 
@@ -277,6 +279,7 @@ def _failed(number: int, error: Exception) -> Failed:
             outcome=Outcome.NOT_DONE,
             message=f"No greeting came within {_HELLO_TIMEOUT_S:g} s. The connection is closed.",
         )
+    _log.error("A call failed with an unexpected %s.", type(error).__name__, exc_info=error)
     return Failed(
         number=number,
         code="handle.fault",

@@ -173,9 +173,14 @@ async def test_an_error_keeps_its_class_and_outcome(ask: Ask) -> None:
     assert overloaded.value.retry_after_s == 2.5
 
 
-async def test_an_unforeseen_exception_says_nothing_of_its_inside(ask: Ask) -> None:
+async def test_an_unforeseen_exception_says_nothing_of_its_inside_but_to_the_log(
+    ask: Ask, caplog: pytest.LogCaptureFixture
+) -> None:
     with pytest.raises(HandlerFaultError, match="unexpected ZeroDivisionError"):
         await ask("look", what="surprise")
+    (record,) = caplog.records
+    assert record.exc_info is not None
+    assert record.exc_info[0] is ZeroDivisionError
 
 
 async def test_arguments_are_validated_where_they_arrive(ask: Ask) -> None:
