@@ -238,13 +238,13 @@ async def test_headers_reach_the_path() -> None:
             "idempotency-key": "k" * 255,
             "prefer": "respond-async, wait=999",
             "traceparent": f"00-{trace}-{'b' * 16}-01",
-            "tenfold-position": "orders:1:5",
+            "tenfold-position": "orders.1.5",
         },
     )
     (call,) = caller.entry.calls
     assert call.idempotency_key == "k" * 255
     assert call.wait_s == 60.0
-    assert call.position == "orders:1:5"
+    assert call.position == "orders.1.5"
     assert call.trace is not None
     assert (call.trace.trace_id, call.trace.sampled) == (trace, True)
     assert call.trace.span_id != "b" * 16
