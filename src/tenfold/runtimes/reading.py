@@ -7,6 +7,7 @@ from typing import Any, get_args, get_origin
 
 import msgspec
 
+from tenfold.contracts.errors import UserMistakeError
 from tenfold.runtimes.places import Keys, Origins, nearest, spell
 
 __all__ = ["coerce", "from_outside", "merge", "read", "type_at"]
@@ -31,15 +32,24 @@ _PREFIXES = ("http", "queue", "settings")
 def from_outside(
     environ: Mapping[str, str], overrides: Mapping[str, str]
 ) -> dict[Keys, tuple[str, str]]:
-    """Values from the environment and the command line, each with where it came from."""
+    """Values from the environment and the command line, each with where it came from.
+
+    Raises: UserMistakeError for a variable that is written as one of them and means nothing.
+    """
     found: dict[Keys, tuple[str, str]] = {}
     for variable, value in environ.items():
         if variable in _VARIABLES and value != "":
             found[_VARIABLES[variable]] = (value, f"environment variable {variable}")
         elif variable.startswith("TENFOLD_") and "__" in variable:
             keys = tuple(variable.removeprefix("TENFOLD_").lower().split("__"))
-            if keys[0] in _PREFIXES and all(keys):
-                found[keys] = (value, f"environment variable {variable}")
+            if keys[0] not in _PREFIXES or not all(keys):
+                near = nearest(keys[0], _PREFIXES).replace("`", "")
+                raise UserMistakeError(
+                    f"environment variable {variable}: it sets nothing. A value of the topology "
+                    f"is TENFOLD_HTTP__KEY, TENFOLD_QUEUE__KEY or TENFOLD_SETTINGS__MODULE__KEY. "
+                    f"{near}"
+                )
+            found[keys] = (value, f"environment variable {variable}")
     for option, value in overrides.items():
         keys = tuple(option.split("."))
         found[keys] = (value, f"option --{keys[-1]}")

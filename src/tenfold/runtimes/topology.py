@@ -43,9 +43,9 @@ class HttpLimits(Struct):
 
     `max_concurrent` bounds requests in progress, and again those at mounts;
     `max_depth` bounds the nesting of arguments whose type does not.
-    `allowed_origins` are those that browsers may call from (CORS; `"*"` is any); `allowed_hosts` are the host names that are
-    answered to, beside those of this machine. `drain_s` bounds how long a stop
-    waits for the work in hand.
+    `allowed_origins` are those that browsers may call from (CORS; `"*"` is any);
+    `allowed_hosts` are the host names that are answered to, beside those of this
+    machine. `drain_s` bounds how long a stop waits for the work in hand.
     """
 
     host: str = "127.0.0.1"

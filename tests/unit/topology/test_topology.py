@@ -132,6 +132,12 @@ def test_environment_goes_over_file_and_options_over_both(shop: Folder) -> None:
     assert origins == ("a", "b")
 
 
+@pytest.mark.parametrize("variable", ["TENFOLD_HTP__PORT", "TENFOLD_HTTP__"])
+def test_a_variable_that_sets_nothing_is_told(shop: Folder, variable: str) -> None:
+    with pytest.raises(UserMistakeError, match=rf"variable {variable}: it sets nothing.*mean http"):
+        shop.load(**{variable: "1"})
+
+
 def test_the_environment_reaches_settings_at_any_depth_as_what_they_are(shop: Folder) -> None:
     settings = shop.load(
         TENFOLD_SETTINGS__SHELF__TRIAL__SHARE="1",
