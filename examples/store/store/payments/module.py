@@ -109,20 +109,18 @@ class PaymentsModule(Payments):
     @job(timeout_s=60)
     async def ask_again(self, order_id: UUID) -> None:
         """Settle a payment whose outcome is not known, by the key of the first question."""
-        row = await self.db.outside.one(tables.GET_PAYMENT, order_id=order_id)
-        if row is None or row.state in (PaymentState.CAPTURED, PaymentState.DECLINED):
-            return
-        charge = Charge(
-            key=row.key, order_id=order_id, customer_id=row.customer_id, amount=row.amount
-        )
-        answers: Sequence[Answer] = ()
-        try:
-            found = await self._provider.find(charge.key)
-            # Not found may mean "not yet": the same key makes it safe to charge now.
-            answers = await self._provider.capture(charge) if found is None else [found]
-        except ProviderSilentError as error:
-            _warn(order_id, error)
-        await self._record(order_id, answers)
+        await self._record(order_id, await self._find_out(order_id))
+
+    @job(timeout_s=60)
+    async def ask_straggler(self, order_id: UUID) -> None:
+        """Ask about a payment that is open for long; after silence the schedule asks again.
+
+        It begins no further questions as `ask_again` does: with one more begun
+        each minute, a provider that is down for hours would be asked ever faster.
+        """
+        answers = await self._find_out(order_id)
+        if answers:
+            await self._record(order_id, answers)
 
     @schedule("* * * * *")
     async def settle_stragglers(self) -> None:
@@ -131,19 +129,42 @@ class PaymentsModule(Payments):
             tables.LIST_STRAGGLERS, before=now() - _STRAGGLES_AFTER, most=_STRAGGLERS
         )
         for row in rows:
-            self.ask_again.with_(unique=f"straggler:{row.order_id}").enqueue(row.order_id)
+            self.ask_straggler.with_(unique=str(row.order_id)).enqueue(row.order_id)
+
+    async def _find_out(self, order_id: UUID) -> Sequence[Answer]:
+        row = await self.db.outside.one(tables.GET_PAYMENT, order_id=order_id)
+        if row is None or row.state in (PaymentState.CAPTURED, PaymentState.DECLINED):
+            return ()
+        charge = Charge(
+            key=row.key, order_id=order_id, customer_id=row.customer_id, amount=row.amount
+        )
+        try:
+            found = await self._provider.find(charge.key)
+            # Not found may mean "not yet": the same key makes it safe to charge now.
+            return await self._provider.capture(charge) if found is None else [found]
+        except ProviderSilentError as error:
+            _warn(order_id, error)
+            return ()
 
     async def _record(self, order_id: UUID, answers: Sequence[Answer]) -> None:
         payment = await self.db.one(tables.GET_PAYMENT, order_id=order_id)
         if payment is None:
             return
         state = PaymentState(payment.state)
+        stands = rules.answer_of(state, payment.reference, payment.reason)
         heard: Sequence[Answer | None] = answers or [None]
         for answer in heard:
+            if rules.contradicts(stands, answer):
+                _log.error(
+                    "The payment provider contradicts its first answer for order %s, by which the "
+                    "payment is %s. The first stands; see what the provider charged.",
+                    order_id,
+                    state.value,
+                )
             settled = rules.decide_state(state, answer)
             if settled is None:
                 continue
-            state = settled
+            state, stands = settled, answer
             if answer is None:
                 await self._ask_later(order_id, payment.asked + 1)
             else:
