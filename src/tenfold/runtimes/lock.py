@@ -24,6 +24,7 @@ _SOCKET = "control.sock"
 _MAX_SOCKET_PATH_BYTES = 100
 """Linux takes 107 bytes and macOS 103; whatever is longer moves to a short folder of its own."""
 _TRIES = 6
+_PRIVATE = 0o077
 State = Literal["starting", "serving", "stopping"]
 
 
@@ -52,11 +53,13 @@ class DataLock:
 
     The kernel drops it with the process, however that ends, so a lock is never
     stale; what the file says is only for people and for the socket's path.
+    While it is held, what this process makes is readable by its user alone.
     """
 
     def __init__(self, directory: Path, fd: int, holder: Holder) -> None:
         self.directory = directory
         self._fd = fd
+        self._mask: int | None = None
         self.holder = holder
 
     @staticmethod
@@ -88,6 +91,8 @@ class DataLock:
             control=str(_socket_path(directory)),
         )
         lock = DataLock(directory, fd, holder)
+        # SQLite makes its files as the mask says, also in a directory that was there already.
+        lock._mask = os.umask(_PRIVATE)
         lock.say("starting")
         return lock
 
@@ -102,6 +107,8 @@ class DataLock:
         """Give the directory back; its socket goes with it."""
         if self._fd < 0:
             return
+        if self._mask is not None:
+            os.umask(self._mask)
         _forget_socket(self.directory, self.holder)
         os.ftruncate(self._fd, 0)
         os.close(self._fd)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import tempfile
@@ -128,3 +129,17 @@ def test_a_copy_of_a_directory_nobody_runs_keeps_its_data(tmp_path: Path) -> Non
     (copy / "lock").write_bytes((first / "lock").read_bytes())
     DataLock.acquire(copy, "of the copy").release()
     assert (first / "orders.db").exists()
+
+
+def test_what_is_made_in_a_directory_that_was_there_is_its_users_alone(tmp_path: Path) -> None:
+    tmp_path.chmod(0o755)
+    before = os.umask(0o022)
+    try:
+        lock = DataLock.acquire(tmp_path, "one")
+        sqlite3.connect(tmp_path / "orders.db").execute("CREATE TABLE orders (id)").close()
+        lock.release()
+        (tmp_path / "later").touch()
+    finally:
+        os.umask(before)
+    assert (tmp_path / "orders.db").stat().st_mode & 0o077 == 0
+    assert (tmp_path / "later").stat().st_mode & 0o077 == 0o044
