@@ -28,6 +28,7 @@ from store.payments.provider import (
 )
 from store.payments.settings import PaymentsSettings
 from tenfold import Database, Money, call_key, job, now, publish, schedule, subscribe
+from tenfold.contracts.errors import UserMistakeError
 
 __all__ = ["PaymentsModule", "provider_of"]
 
@@ -202,7 +203,8 @@ def _warn(order_id: UUID, error: ProviderSilentError) -> None:
 def provider_of(settings: PaymentsSettings) -> PaymentProvider:
     """The provider that the topology asks for; imports no other.
 
-    Raises: ValueError where its settings cannot work.
+    Raises: ValueError where its settings cannot work; UserMistakeError where the
+        test provider's ledger cannot be kept where they say.
     """
     if settings.provider == "http":
         from store.payments.http_provider import HttpProvider
@@ -210,4 +212,10 @@ def provider_of(settings: PaymentsSettings) -> PaymentProvider:
         return HttpProvider(settings.url, settings.token, settings.timeout_s)
     from store.payments.testing_provider import TestProvider
 
-    return TestProvider(settings.test, settings.test.ledger)
+    try:
+        return TestProvider(settings.test, settings.test.ledger)
+    except OSError as error:
+        raise UserMistakeError(
+            f"The test provider's ledger {settings.test.ledger} cannot be kept there: "
+            f"{error.strerror}. Name another place under settings.payments.test.ledger."
+        ) from error

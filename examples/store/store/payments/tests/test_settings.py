@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from store.payments.module import provider_of
+from store.payments.settings import PaymentsSettings, TestProviderSettings
 from tenfold import TenfoldError
 from tenfold.runtimes.topology import load_product
 
@@ -34,6 +36,14 @@ def test_a_provider_over_http_needs_an_address(tmp_path: Path, url: str) -> None
     )
     assert "[settings.payments]" in said
     assert "needs `url`" in said
+
+
+def test_a_ledger_that_cannot_be_kept_where_it_should_is_told(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    ledger = str(tmp_path / "file" / "ledger.db")
+    with pytest.raises(TenfoldError, match=r"settings\.payments\.test\.ledger") as refused:
+        provider_of(PaymentsSettings(test=TestProviderSettings(ledger=ledger)))
+    assert refused.value.code == "user.mistake"
 
 
 @pytest.mark.parametrize("limit", ['GBP = "lots"', 'GBP = "1.005"', 'POUNDS = "5.00"', 'GBP = ""'])
