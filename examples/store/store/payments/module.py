@@ -27,14 +27,29 @@ from store.payments.provider import (
     ProviderSilentError,
 )
 from store.payments.settings import PaymentsSettings
-from tenfold import Database, Money, call_key, job, now, publish, schedule, subscribe
-from tenfold.contracts.errors import UserMistakeError
+from tenfold import (
+    Database,
+    Money,
+    TenfoldError,
+    call_key,
+    job,
+    now,
+    publish,
+    schedule,
+    subscribe,
+)
 
-__all__ = ["PaymentsModule", "provider_of"]
+__all__ = ["LedgerPlaceError", "PaymentsModule", "provider_of"]
 
 _log = logging.getLogger("store.payments")
 _STRAGGLES_AFTER = timedelta(minutes=2)
 _STRAGGLERS = 500
+
+
+class LedgerPlaceError(TenfoldError):
+    """The test provider's ledger cannot be kept where the settings say; nothing was started."""
+
+    code = "payments.ledger_place"
 
 
 @final
@@ -203,7 +218,7 @@ def _warn(order_id: UUID, error: ProviderSilentError) -> None:
 def provider_of(settings: PaymentsSettings) -> PaymentProvider:
     """The provider that the topology asks for; imports no other.
 
-    Raises: ValueError where its settings cannot work; UserMistakeError where the
+    Raises: ValueError where its settings cannot work; LedgerPlaceError where the
         test provider's ledger cannot be kept where they say.
     """
     if settings.provider == "http":
@@ -215,7 +230,7 @@ def provider_of(settings: PaymentsSettings) -> PaymentProvider:
     try:
         return TestProvider(settings.test, settings.test.ledger)
     except OSError as error:
-        raise UserMistakeError(
+        raise LedgerPlaceError(
             f"The test provider's ledger {settings.test.ledger} cannot be kept there: "
             f"{error.strerror}. Name another place under settings.payments.test.ledger."
         ) from error
