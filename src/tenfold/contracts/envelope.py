@@ -66,8 +66,9 @@ class Envelope(Struct):
     """What travels with every message, whatever brought it.
 
     `target` is `module.operation` for calls, `module.EventName` for an event on
-    its way, and `module.handler` for queued work, events in their handlers included. `deadline` is absent on events and jobs:
-    they are delayed, never shed. `trace_id`/`span_id` name the span that sent it.
+    its way, and `module.handler` for queued work, events in their handlers
+    included. `deadline` is absent on events and jobs: they are delayed, never
+    shed. `trace` names the span that sent it, or handles it.
     """
 
     id: str
