@@ -222,6 +222,8 @@ async def test_interrupted_it_says_what_was_done_and_how_to_go_on(
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        # Charges that take their time, so that it cannot have ended before the signal.
+        env={**os.environ, "TENFOLD_SETTINGS__PAYMENTS__TEST__LATE_SHARE": "1"},
     )
     # The lock file is there once the store is being opened.
     for _ in range(400):
