@@ -1,4 +1,4 @@
-"""The tutorial is done as it is written, so that it cannot rot."""
+"""The tutorial, and the how-to that goes on from it, are done as they are written: neither can rot."""
 
 from __future__ import annotations
 
@@ -15,8 +15,10 @@ DOCS = Path(__file__).parents[2] / "docs"
 @pytest.mark.skipif(
     shutil.which("curl") is None, reason="needs curl: install it (apt install curl)"
 )
-def test_the_tutorial_can_be_done_as_it_is_written(tmp_path: Path) -> None:
+def test_the_tutorial_and_then_a_migration_can_be_done_as_they_are_written(tmp_path: Path) -> None:
     work = tmp_path / "work"
     work.mkdir()
     ran = Transcript(DOCS / "tutorial" / "first-module.md", work, tmp_path / "tools").play()
     assert ran >= 12
+    migration = DOCS / "how-to" / "add-a-migration.md"
+    assert Transcript(migration, work / "workshop", tmp_path / "more tools").play() == 4
