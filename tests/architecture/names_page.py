@@ -94,9 +94,24 @@ def _methods(node: ast.ClassDef) -> list[str]:
         if isinstance(member, ast.FunctionDef | ast.AsyncFunctionDef):
             doc = ast.get_docstring(member)
             if doc is not None and member.name[0] != "_" and member.name not in _DIALECTS:
-                what = " ".join(inspect.cleandoc(doc).split("\n\n")[0].split())
-                rows[member.name] = f"| `{member.name}` | {what} |"
+                rows[member.name] = f"| `{member.name}` | {_told(inspect.cleandoc(doc))} |"
     return ["| member | |", "|---|---|", *rows.values(), ""] if rows else []
+
+
+def _told(doc: str) -> str:
+    """A member's docstring for one cell: what it does, and its arguments by name."""
+    what = " ".join(doc.split("\n\n")[0].split())
+    _, _, section = doc.partition("\nArgs:\n")
+    arguments: list[str] = []
+    for line in section.split("\n\n")[0].splitlines():
+        if not line.startswith("    "):
+            break  # the next section
+        if line.startswith("     "):
+            arguments[-1] += " " + line.strip()
+        else:
+            name, _, meaning = line.strip().partition(": ")
+            arguments.append(f"`{name}`: {meaning}")
+    return "<br>".join([what, *arguments]).replace("|", "\\|")
 
 
 def _assigned(name: str, path: Path) -> str:
