@@ -99,8 +99,18 @@ def read_background(owner: type, projection: str | None = None) -> list[HandlerS
     return found
 
 
+def _hints(place: str, method: Callable[..., Any]) -> dict[str, Any]:
+    try:
+        return get_type_hints(method, include_extras=True)
+    except NameError as error:
+        raise ContractError(
+            f"An annotation of {place} cannot be read: {error}. Mend the name, or import it "
+            "outside of `if TYPE_CHECKING:`, since the platform reads it at start."
+        ) from error
+
+
 def _event_of(place: str, method: Callable[..., Any]) -> type[Event]:
-    hints = get_type_hints(method)
+    hints = _hints(place, method)
     names = list(inspect.signature(method).parameters)[1:]
     event = hints.get(names[0]) if len(names) == 1 else None
     if not (isinstance(event, type) and issubclass(event, Event)):
@@ -112,7 +122,7 @@ def _event_of(place: str, method: Callable[..., Any]) -> type[Event]:
 
 
 def _arguments_of(place: str, owner: type, method: Callable[..., Any]) -> type[msgspec.Struct]:
-    hints = get_type_hints(method, include_extras=True)
+    hints = _hints(place, method)
     fields: list[Any] = []
     for parameter in list(inspect.signature(method).parameters.values())[1:]:
         if parameter.kind in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL):

@@ -100,6 +100,7 @@ def open_module(
     def prepare(connection: sqlite3.Connection) -> None:
         if around.create_tables:
             _create(connection, own)
+        _check_migrated(connection, shape, own)
         outdated.extend(generations.ensure(connection))
 
     with _told(shape.name):
@@ -133,6 +134,20 @@ def _migrate(shape: ModuleShape, file: Path, own: list[Table], around: Surroundi
             f"Module {shape.name!r} has tables {[table.name for table in own]} and no folder "
             "`migrations` beside its module.py. Add one with a revision that makes them."
         )
+
+
+def _check_migrated(connection: sqlite3.Connection, shape: ModuleShape, own: list[Table]) -> None:
+    """Every declared table and column is in the file: a forgotten migration is told at start."""
+    for table in own:
+        rows = connection.execute("SELECT name FROM pragma_table_info(?)", (table.name,))
+        there = {row[0] for row in rows}
+        missing = [column.name for column in table.columns if column.name not in there]
+        if missing:
+            what = ", ".join(f"{table.name}.{name}" for name in missing) if there else table.name
+            raise ContractError(
+                f"Module {shape.name!r} declares {what}, and no migration makes it. Nothing was "
+                "started. Add a revision to its folder `migrations` that does."
+            )
 
 
 def _create(connection: sqlite3.Connection, tables: list[Table]) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from difflib import get_close_matches
 from importlib import import_module
+from inspect import signature
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_origin, get_type_hints
@@ -49,6 +51,9 @@ class ModuleShape(Struct):
 def read_module(name: str, cls: type) -> ModuleShape:
     """Read a module's class. Raises ContractError naming the attribute and the mend."""
     contract = contract_of(cls)
+    spec = read_contract(contract)
+    for operation in spec.operations:
+        _check_implemented(cls, contract, operation)
     hints = _hints(name, cls)
     databases: list[str] = []
     needs: dict[str, type] = {}
@@ -79,7 +84,7 @@ def read_module(name: str, cls: type) -> ModuleShape:
     return ModuleShape(
         name=name,
         cls=cls,
-        contract=read_contract(contract),
+        contract=spec,
         handlers=handlers,
         databases=tuple(databases),
         needs=needs,
@@ -144,6 +149,28 @@ def _retain_days(cls: type) -> int | None:
             "None to keep the log for ever."
         )
     return days
+
+
+def _check_implemented(cls: type, contract: type, operation: str) -> None:
+    """An operation that nobody wrote, or with other arguments, is found at start."""
+    declared = vars(contract)[operation]
+    written = getattr(cls, operation)
+    if written is declared:
+        own = [n for n in vars(cls) if not n.startswith("_") and n not in vars(contract)]
+        near = get_close_matches(operation, own, n=1)
+        raise ContractError(
+            f"{cls.__name__} has no {operation}, which {contract.__name__} promises. "
+            + (f"Did you mean {near[0]}? Rename it." if near else "Write it.")
+        )
+    names = list(signature(declared).parameters)[1:]
+    taken = list(signature(written).parameters.values())[1:]
+    if [p.name for p in taken[: len(names)]] != names or any(
+        p.default is p.empty for p in taken[len(names) :]
+    ):
+        raise ContractError(
+            f"{cls.__name__}.{operation} takes {[p.name for p in taken]}, and "
+            f"{contract.__name__} promises {names}. Give it the same arguments in the same order."
+        )
 
 
 def _scope(cls: type) -> Literal["tenant", "global"]:

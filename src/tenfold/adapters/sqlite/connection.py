@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tenfold.contracts.errors import Outcome, StoreUnavailableError
 
-__all__ = ["open_reader", "open_writer", "unavailable"]
+__all__ = ["is_failure", "open_reader", "open_writer", "unavailable"]
 
 _BUSY_MS = 5_000
 _STATEMENTS = 512
@@ -51,6 +51,12 @@ def _open(uri: str) -> sqlite3.Connection:
 
 def _quoted(file: Path) -> str:
     return str(file).replace("%", "%25").replace("?", "%3f").replace("#", "%23")
+
+
+def is_failure(error: sqlite3.Error) -> bool:
+    """Whether the store itself failed, rather than refused a wrong statement or a constraint."""
+    name = getattr(error, "sqlite_errorname", "")
+    return not name.startswith(("SQLITE_ERROR", "SQLITE_CONSTRAINT", "SQLITE_MISMATCH"))
 
 
 def unavailable(

@@ -48,7 +48,7 @@ class _Reading:
         generations = _generations(store, message)
         try:
             return plan, await self._fetch(message, plan, parameters, generations, most)
-        except StoreUnavailableError:
+        except (StoreUnavailableError, sqlite3.OperationalError):
             newer = _generations(store, message)
             if newer == generations:
                 raise

@@ -18,7 +18,7 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, TypeVar
 
-from tenfold.adapters.sqlite.connection import open_reader, unavailable
+from tenfold.adapters.sqlite.connection import is_failure, open_reader, unavailable
 from tenfold.contracts.errors import DeadlineExceededError
 
 __all__ = ["ReaderPool"]
@@ -157,8 +157,10 @@ class ReaderPool:
                     reader = connections[task.file] = _Reader(task.file)
                 result = reader.run(task)
             except sqlite3.Error as cause:
-                error = unavailable(task.module, cause)
-                error.__cause__ = cause
+                error = cause
+                if is_failure(cause):
+                    error = unavailable(task.module, cause)
+                    error.__cause__ = cause
             except BaseException as cause:  # it belongs to the caller, whatever it is
                 error = cause
             try:
