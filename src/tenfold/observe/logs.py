@@ -16,7 +16,7 @@ from tenfold.ports.unit import CURRENT
 __all__ = ["configure_logs", "message_fields"]
 
 _encode = msgspec.json.Encoder(enc_hook=str, decimal_format="string").encode
-_EXTRAS = ("trace_id", "code", "operation", "outcome")
+_EXTRAS = ("trace_id", "tenant", "target", "code", "operation", "outcome")
 _Fields = MutableMapping[str, Any]
 
 
@@ -92,6 +92,8 @@ class _Handler(logging.Handler):
                 value = record.__dict__.get(name)
                 if value is not None:
                     fields[name] = value
+            if "target" in fields:  # `extra` cannot say it: records have a `module` of their own
+                fields["module"] = fields["target"].partition(".")[0]
             message_fields(None, "", fields)
             if record.exc_info:
                 fields["exception"] = self._format_exception(record.exc_info)

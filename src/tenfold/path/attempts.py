@@ -4,14 +4,35 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import msgspec
+
+from tenfold.contracts.envelope import TraceContext
 from tenfold.contracts.structs import Struct
 from tenfold.path.declare import Background
 from tenfold.ports.records import Claimed
 
-__all__ = ["Dead", "Retry", "decide_batch", "decide_begin", "decide_retry", "error_text"]
+__all__ = [
+    "Dead",
+    "Retry",
+    "decide_batch",
+    "decide_begin",
+    "decide_retry",
+    "error_text",
+    "log_fields",
+]
 
 LONGEST_BACKOFF_S = 3600.0
 LONGEST_ERROR = 2000
+
+
+class _Sent(msgspec.Struct, frozen=True):
+    """What a log line takes from an envelope at rest; the rest of it is skipped, not decoded."""
+
+    trace: TraceContext
+    tenant: str
+
+
+_decode_sent = msgspec.msgpack.Decoder(_Sent).decode
 
 
 class Retry(Struct):
@@ -79,3 +100,16 @@ def dead(handler: str) -> Dead:
 def error_text(error: BaseException) -> str:
     """An error as a queue keeps it: its class and message, cut to a bounded length."""
     return f"{type(error).__qualname__}: {error}"[:LONGEST_ERROR]
+
+
+def log_fields(module: str, entry: Claimed) -> dict[str, str]:
+    """What a log line about an entry carries as `extra`, once its message is no longer handled.
+
+    Returns: the target; trace id and tenant too, where the body can be read.
+    """
+    fields = {"target": f"{module}.{entry.handler}"}
+    try:
+        sent = _decode_sent(entry.body)
+    except msgspec.DecodeError:  # the very reason, perhaps, for which it failed
+        return fields
+    return {**fields, "trace_id": sent.trace.trace_id, "tenant": sent.tenant}

@@ -27,6 +27,7 @@ from tenfold.path.attempts import (
     decide_begin,
     decide_retry,
     error_text,
+    log_fields,
 )
 from tenfold.path.claimed import Batch, Run
 from tenfold.path.declare import Background
@@ -363,9 +364,10 @@ class Worker:
                 background.attempts,
                 after.delay_s,
                 text,
+                extra=log_fields(self._parts.module, entry),
             )
             return False, "retried"
-        _log.error("%s failed", name, exc_info=error)
+        _log.error("%s failed", name, exc_info=error, extra=log_fields(self._parts.module, entry))
         return self._bury(batch, entry, after, text), "dead"
 
     def _cancelled_attempt(
@@ -400,14 +402,18 @@ class Worker:
         if after.holds:
             batch.holding.append(entry.id)
         _log.error(
-            "%s.%s is a dead letter: entry %d after attempt %d. %s Its lane %s. See `tenfold "
-            "queue show`, then `retry` or `discard` it.",
+            "%s.%s is a dead letter: entry %s:%d after attempt %d. %s Its lane %s. See `tenfold "
+            "queue show %s:%d`, then `retry` or `discard` it.",
             self._parts.module,
             entry.handler,
+            self._parts.module,
             entry.id,
             entry.attempt,
-            reason,
+            reason if reason.endswith((".", "!", "?")) else f"{reason}.",
             "waits for it" if after.holds else "goes on",
+            self._parts.module,
+            entry.id,
+            extra=log_fields(self._parts.module, entry),
         )
         return not after.holds
 
@@ -425,7 +431,9 @@ class Worker:
         at = self._parts.clock.now() + timedelta(seconds=self._limits.unknown_s)
         batch.postponed[entry.id] = (at, reason)
         self.counts.unknown += 1
-        _log.error("Entry %d cannot be handled. %s", entry.id, reason)
+        module = self._parts.module
+        fields = log_fields(module, entry)
+        _log.error("Entry %s:%d cannot be handled. %s", module, entry.id, reason, extra=fields)
         return False
 
     def _give_back(self, batch: Batch, entries: list[Claimed]) -> None:
