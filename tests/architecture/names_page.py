@@ -100,10 +100,10 @@ def _methods(node: ast.ClassDef) -> list[str]:
 
 def _told(doc: str) -> str:
     """A member's docstring for one cell: what it does, and its arguments by name."""
-    what = " ".join(doc.split("\n\n")[0].split())
+    what = " ".join(doc.split("\n\n", maxsplit=1)[0].split())
     _, _, section = doc.partition("\nArgs:\n")
     arguments: list[str] = []
-    for line in section.split("\n\n")[0].splitlines():
+    for line in section.split("\n\n", maxsplit=1)[0].splitlines():
         if not line.startswith("    "):
             break  # the next section
         if line.startswith("     "):

@@ -1,4 +1,4 @@
-"""The tutorial, and the how-to that goes on from it, are done as they are written: neither can rot."""
+"""The tutorial, and the how-to that goes on from it, are done as they are written."""
 
 from __future__ import annotations
 
