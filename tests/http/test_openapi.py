@@ -67,6 +67,20 @@ async def test_the_page_names_every_operation_and_needs_nothing_else() -> None:
         assert f"id='{anchor}'" in page, anchor
 
 
+async def test_its_examples_go_to_where_the_page_was_asked_for() -> None:
+    caller = Caller()
+    hosts = {"localhost:8461": "localhost:8461", "[::1]:80": "[::1]:80", "a';reboot #": "localhost"}
+    tags = set()
+    for host, shown in hosts.items():
+        response = await caller.send("GET", "/docs", headers={"host": host})
+        page = response.body.decode()
+        assert f"&#x27;http://{shown}/v1/orders&#x27;" in page
+        assert "reboot" not in page
+        assert "tenfold.invalid" not in page
+        tags.add(response.headers["etag"])
+    assert len(tags) == len(hosts)
+
+
 async def test_the_type_of_a_problem_leads_to_its_place_on_the_page() -> None:
     caller = Caller()
     response = await caller.send("GET", "/problems/sku_taken")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable, Sequence
 
 from tenfold.edges.http.asgi import Headers
@@ -23,6 +24,7 @@ _METRICS = (b"content-type", b"text/plain; version=0.0.4; charset=utf-8")
 _NOSNIFF = (b"x-content-type-options", b"nosniff")
 _NO_STORE = (b"cache-control", b"no-store")
 _NO_CACHE = (b"cache-control", b"no-cache")
+_HOST = re.compile(rb"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
 _POLICY = (
     b"content-security-policy",
     (
@@ -64,7 +66,11 @@ class Pages:
         return self._keep(exchange, "openapi", self._make_openapi, [_JSON, _NO_CACHE])
 
     async def _docs(self, exchange: Exchange, values: Sequence[str]) -> Answer:
-        return self._keep(exchange, "docs", self._make_docs, [_HTML, _NO_CACHE, _POLICY])
+        from tenfold.edges.http.reference_page import EXAMPLE_ORIGIN
+
+        made, _ = self._made("docs", self._make_docs)
+        body = made.replace(EXAMPLE_ORIGIN.encode("ascii"), _origin(exchange))
+        return _tagged(exchange, body, etag_of(body), [_HTML, _NO_CACHE, _POLICY])
 
     async def _problem(self, exchange: Exchange, values: Sequence[str]) -> Answer:
         from tenfold.edges.http.openapi import problem_codes
@@ -90,15 +96,32 @@ class Pages:
     def _keep(
         self, exchange: Exchange, name: str, make: Callable[[], bytes], headers: Headers
     ) -> Answer:
+        return _tagged(exchange, *self._made(name, make), headers)
+
+    def _made(self, name: str, make: Callable[[], bytes]) -> tuple[bytes, bytes]:
+        """A page and its entity tag, made at the first time."""
         kept = self._kept.get(name)
         if kept is None:
             body = make()
             kept = self._kept[name] = (body, etag_of(body))
-        body, tag = kept
-        wanted = exchange.headers.get(b"if-none-match")
-        if wanted is not None and matches_etag(wanted, tag):
-            return Answer(304, [(b"etag", tag), *headers[1:]], b"")
-        return _plain(200, body, [*headers, (b"etag", tag)])
+        return kept
+
+
+def _origin(exchange: Exchange) -> bytes:
+    """Where the request went, to be shown in commands that people paste into a shell.
+
+    A `Host` that is none is not repeated: the page would carry what its sender wrote.
+    """
+    scheme = b"https" if exchange.scope.get("scheme") == "https" else b"http"
+    host = exchange.headers.get(b"host", b"")
+    return scheme + b"://" + (host if _HOST.fullmatch(host) else b"localhost")
+
+
+def _tagged(exchange: Exchange, body: bytes, tag: bytes, headers: Headers) -> Answer:
+    wanted = exchange.headers.get(b"if-none-match")
+    if wanted is not None and matches_etag(wanted, tag):
+        return Answer(304, [(b"etag", tag), *headers[1:]], b"")
+    return _plain(200, body, [*headers, (b"etag", tag)])
 
 
 def _plain(status: int, body: bytes, headers: Headers) -> Answer:

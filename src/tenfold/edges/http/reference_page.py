@@ -18,7 +18,10 @@ import msgspec
 from tenfold.edges.http.openapi import openapi_document, problem_codes
 from tenfold.edges.http.settings import HttpProduct
 
-__all__ = ["example_of", "reference_page", "type_text"]
+__all__ = ["EXAMPLE_ORIGIN", "example_of", "reference_page", "type_text"]
+
+EXAMPLE_ORIGIN = "http://tenfold.invalid"
+"""Stands in the examples for where the page is asked for: it is made once, for every host."""
 
 _ABOUT = (
     "Requests and replies are JSON, or MessagePack where <code>Content-Type</code> and "
@@ -45,7 +48,7 @@ _EXAMPLES: dict[str, Any] = {
 
 
 def reference_page(product: HttpProduct) -> bytes:
-    """The whole page, in UTF-8."""
+    """The whole page, in UTF-8, with `EXAMPLE_ORIGIN` in its examples."""
     document = openapi_document(product)
     style = Path(__file__).with_name("reference.css").read_text("utf-8")
     title = escape(product.name)
@@ -143,7 +146,17 @@ def _operations(document: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, 
 
 
 def _navigation(document: dict[str, Any]) -> Iterator[str]:
+    """The list of operations, twice: at the side, and folded where there is no side.
+
+    Style shows one of them. It cannot open or close a single one by the width.
+    """
+    listed = "".join(_index(document))
     yield "<nav aria-label='Operations'>"
+    yield f"<div class='beside'>{listed}</div>"
+    yield f"<details class='folded'><summary>Operations</summary>{listed}</details></nav>"
+
+
+def _index(document: dict[str, Any]) -> Iterator[str]:
     for tag in document["tags"]:
         name = tag["name"]
         yield f"<h2>{escape(name)}</h2><ul>"
@@ -156,7 +169,7 @@ def _navigation(document: dict[str, Any]) -> Iterator[str]:
                 )
         yield "</ul>"
     yield "<h2>Reference</h2><ul><li><a href='#types'>Types</a></li>"
-    yield "<li><a href='#problems'>Problems</a></li></ul></nav>"
+    yield "<li><a href='#problems'>Problems</a></li></ul>"
 
 
 def _contracts(document: dict[str, Any]) -> Iterator[str]:
@@ -202,8 +215,8 @@ def _operation(
 def _rows(title: str, rows: list[tuple[str, str, dict[str, Any], bool, str]]) -> Iterator[str]:
     if not rows:
         return
-    yield f"<h4>{title}</h4><div class='scroll'><table><tr><th>Name</th><th>In</th><th>Type</th>"
-    yield "<th>Meaning</th></tr>"
+    yield f"<h4>{title}</h4><div class='scroll'><table class='arguments'>"
+    yield "<tr><th>Name</th><th>In</th><th>Type</th><th>Meaning</th></tr>"
     for name, place, schema, required, description in rows:
         must = " <span class='must'>required</span>" if required else ""
         default = schema.get("default")
@@ -218,7 +231,7 @@ def _rows(title: str, rows: list[tuple[str, str, dict[str, Any], bool, str]]) ->
 
 
 def _answers(operation: dict[str, Any], schemas: dict[str, Any]) -> Iterator[str]:
-    yield "<h4>Answers</h4><div class='scroll'><table>"
+    yield "<h4>Answers</h4><div class='scroll'><table class='answers'>"
     others: list[str] = []
     for status, response in operation["responses"].items():
         if int(status) < 300:
@@ -271,7 +284,7 @@ def _curl(method: str, path: str, operation: dict[str, Any], schemas: dict[str, 
             lines.append('-H "Idempotency-Key: $(uuidgen)"')
     target = path + ("?" + "&".join(query) if query else "")
     verb = "" if method == "get" else f" -X {method.upper()}"
-    lines.insert(0, f"curl{verb} 'http://127.0.0.1:8000{target}'")
+    lines.insert(0, f"curl{verb} '{EXAMPLE_ORIGIN}{target}'")
     body = _json_schema(operation.get("requestBody", {}))
     if body.get("properties"):
         text = msgspec.json.encode(example_of(body, schemas)).decode().replace("'", "'\\''")
@@ -290,7 +303,7 @@ def _types(document: dict[str, Any]) -> Iterator[str]:
             yield f"<p>{type_text(schema)}</p></section>"
             continue
         required = schema.get("required", ())
-        yield "<div class='scroll'><table>"
+        yield "<div class='scroll'><table class='fields'>"
         for field, inner in schema["properties"].items():
             optional = "" if field in required else " <span class='plain'>optional</span>"
             yield (
@@ -301,7 +314,7 @@ def _types(document: dict[str, Any]) -> Iterator[str]:
 
 
 def _problems(codes: dict[str, str]) -> Iterator[str]:
-    yield "<section class='type'><div class='scroll'><table>"
+    yield "<section class='type'><div class='scroll'><table class='problems'>"
     for code, sentence in codes.items():
         yield (
             f"<tr id='problem-{escape(code)}'><td><code>{escape(code)}</code></td>"
