@@ -44,11 +44,21 @@ def source(product: Path | None, topology: str | None, data: str | None) -> Prod
     return read_product_file(product, topology, overrides=overrides)
 
 
-def at_desk(found: ProductFile, command: str, work: Callable[[Desk], Awaitable[_T]]) -> _T:
-    """Do something at a product's desk, through the process that runs it or by opening it here."""
+def at_desk(
+    found: ProductFile,
+    command: str,
+    work: Callable[[Desk], Awaitable[_T]],
+    *,
+    background: bool = False,
+) -> _T:
+    """Do something at a product's desk, through the process that runs it or by opening it here.
+
+    Args:
+        background: whether a product that is opened here runs its background work meanwhile.
+    """
 
     async def go() -> _T:
-        async with open_desk(found, command=f"tenfold {command}") as desk:
+        async with open_desk(found, command=f"tenfold {command}", background=background) as desk:
             return await work(desk)
 
     try:

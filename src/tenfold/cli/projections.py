@@ -72,7 +72,8 @@ def rebuild(
         await desk.rebuild_projection(module, name, anew, partial)
         return await _watch(desk, module, name, quiet=json)
 
-    done = at_desk(source(product, topology, data), "projections rebuild", work)
+    # The queue carries a rebuild, so where nobody runs the product, this command does meanwhile.
+    done = at_desk(source(product, topology, data), "projections rebuild", work, background=True)
     if json:
         print_json(done)
     else:

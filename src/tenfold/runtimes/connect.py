@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
@@ -12,6 +13,7 @@ from tenfold.adapters.control import CallOptions as ControlOptions
 from tenfold.adapters.control import ControlClient, connect
 from tenfold.contracts.contract import Contract, read_contract
 from tenfold.contracts.envelope import OPERATOR
+from tenfold.contracts.errors import UserMistakeError
 from tenfold.path.arguments import argument_binder
 from tenfold.path.proxies import CallOptions, Proxy
 from tenfold.ports.control import ControlUnavailableError
@@ -57,16 +59,22 @@ def connect_product(
 
 @asynccontextmanager
 async def open_desk(
-    source: ProductFile, *, command: str, wait_s: float = 20.0
+    source: ProductFile, *, command: str, background: bool = False, wait_s: float = 20.0
 ) -> AsyncIterator[Desk]:
-    """Reach the desk of a product, as `connect_product` does.
+    """Reach the desk of a product, as `connect_product` does, where it has data.
 
     Nothing of the product is imported where another process runs it.
+
+    Args:
+        background: run the product's background work where it is opened here;
+            without it nothing runs while somebody looks.
+    Raises: DataInUseError as `connect_product`; UserMistakeError where there is no data.
     """
     from tenfold.runtimes.topology import import_product
 
-    async with _connect(
-        lambda: import_product(source), source.data_dir, command, wait_s
+    found = await _reach(source.data_dir, command, wait_s, make=False)
+    async with _connection(
+        found, lambda: import_product(source), background=background
     ) as connection:
         yield connection.desk
 
@@ -75,7 +83,15 @@ async def open_desk(
 async def _connect(
     load: Callable[[], Product], data_dir: Path, command: str, wait_s: float
 ) -> AsyncIterator[Connection]:
-    found = await _reach(data_dir, command, wait_s)
+    found = await _reach(data_dir, command, wait_s, make=True)
+    async with _connection(found, load, background=True) as connection:
+        yield connection
+
+
+@asynccontextmanager
+async def _connection(
+    found: ControlClient | DataLock, load: Callable[[], Product], *, background: bool
+) -> AsyncIterator[Connection]:
     if isinstance(found, ControlClient):
         async with found:
             yield _Remote(found)
@@ -83,19 +99,27 @@ async def _connect(
     try:
         from tenfold.runtimes.process import running
 
-        async with running(load(), found) as process:
+        async with running(load(), found, background=background) as process:
             yield process
     finally:
         found.release()
 
 
-async def _reach(data_dir: Path, command: str, wait_s: float) -> ControlClient | DataLock:
-    """A connection to the holder of the data, or the lock on it."""
+async def _reach(
+    data_dir: Path, command: str, wait_s: float, *, make: bool
+) -> ControlClient | DataLock:
+    """A connection to the holder of the data, or the lock on it.
+
+    Args:
+        make: begin new data where there is none.
+    """
     end = asyncio.get_running_loop().time() + wait_s
     while True:
         holder = holder_of(data_dir)
         try:
             if holder is None:
+                if not make:
+                    _refuse_empty(data_dir)
                 return DataLock.acquire(data_dir, command)
             if holder.state == "serving":
                 return await connect(Path(holder.control))
@@ -111,6 +135,22 @@ async def _reach(data_dir: Path, command: str, wait_s: float) -> ControlClient |
             )
         # Another process's progress can only be looked at, not awaited.
         await asyncio.sleep(_POLL_S)
+
+
+def _refuse_empty(data_dir: Path) -> None:
+    """Refuse a directory in which no product has ever run, before anything is made in it."""
+    try:
+        if any(name.endswith(".db") for name in os.listdir(data_dir)):
+            return
+        what = f"There is no product's data in the directory {data_dir}"
+    except (FileNotFoundError, NotADirectoryError):
+        what = f"There is no data directory {data_dir}"
+    except OSError:
+        return  # the lock will say why it cannot be used
+    raise UserMistakeError(
+        f"{what}. Nothing was done, and nothing was made there. Name the directory that the "
+        "product runs on with --data or TENFOLD_DATA; `tenfold run` begins a new one."
+    )
 
 
 class _Remote:

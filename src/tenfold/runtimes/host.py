@@ -79,6 +79,7 @@ class Host:
         self.modules: dict[str, ModuleRuntime] = {}
         self._calls: Calls | None = None
         self._signals = {name: Signal() for name in self._shapes}
+        self._hooked: list[ModuleRuntime] = []
         self._background = BackgroundWork(
             self._around,
             self._shapes,
@@ -88,9 +89,12 @@ class Host:
             witness,
         )
 
-    async def start(self) -> None:
+    async def start(self, *, background: bool = True) -> None:
         """Open, migrate and wire every module, then begin the background work.
 
+        Args:
+            background: false for whoever only looks: no module's `started` is
+                called, no claim is released, and nothing runs but calls.
         Raises: ContractError, MigrationError, UserMistakeError: nothing runs then.
         """
         self._around.data_dir.mkdir(parents=True, exist_ok=True)
@@ -103,14 +107,15 @@ class Host:
         except BaseException:
             await self._close(0.0)
             raise
-        hooked: list[ModuleRuntime] = []
+        if not background:
+            return
         try:
             for runtime in self.modules.values():
                 await _hook(runtime.instance, "started")
-                hooked.append(runtime)
+                self._hooked.append(runtime)
             await self._background.start()
         except BaseException:
-            await self._end(hooked, 0.0)
+            await self._end(0.0)
             raise
 
     async def stop(self, *, drain_s: float = 10.0) -> None:
@@ -121,12 +126,13 @@ class Host:
         """
         if self._calls is not None:
             await self._calls.drain(drain_s)
-        await self._end(list(self.modules.values()), drain_s)
+        await self._end(drain_s)
 
-    async def _end(self, hooked: list[ModuleRuntime], drain_s: float) -> None:
+    async def _end(self, drain_s: float) -> None:
         """End the background work and the modules that had started; the files close in any case."""
         try:
             await self._background.end(drain_s)
+            hooked, self._hooked = self._hooked, []
             for runtime in hooked:
                 await _hook(runtime.instance, "stopping")
         finally:

@@ -44,7 +44,7 @@ class RunningProduct:
 
 @asynccontextmanager
 async def running(
-    product: Product, lock: DataLock, *, seed: bool = False
+    product: Product, lock: DataLock, *, seed: bool = False, background: bool = True
 ) -> AsyncIterator[RunningProduct]:
     """Run a product's modules under a lock that is held, until the block ends; then drain.
 
@@ -53,11 +53,17 @@ async def running(
 
     Args:
         seed: run the product's seed function if it never ended on this data.
+        background: false to look at data and run none of its work; nobody is
+            served then either, since what others ask for may need that work:
+            they wait for the lock.
     """
     drain_s = product.topology.http.drain_s
     host = Host(product, data_dir=lock.directory)
-    await host.start()
+    await host.start(background=background)
     try:
+        if not background:
+            yield RunningProduct(product, host)
+            return
         desk = DeskService(host)
         control = ControlServer(
             product.name, EntryWithDesk(host.entry, desk), with_desk(host.operations)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import signal
 import urllib.request
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -51,10 +53,101 @@ def test_a_dead_letter_is_listed_shown_and_discarded(one_dead: Any) -> None:
     assert one_dead.json("queue", "dead") == []
 
 
-def test_a_retried_entry_runs_again(one_dead: Any) -> None:
-    assert one_dead.json("queue", "retry", "--all-dead") == {"retried": 1}
-    (entry,) = dead_letters(one_dead)
+def test_a_retried_entry_runs_again_when_the_product_runs(pad: Any) -> None:
+    started = pad.start()
+    note(started.url, "bad idea")
+    dead_letters(pad)
+    assert pad.json("queue", "retry", "--all-dead") == {"retried": 1}
+    (entry,) = dead_letters(pad)
     assert entry["attempts"] == 1
+    assert started.stop() == 0
+    assert pad.json("queue", "retry", entry["ref"]) == {"retried": 1}
+    assert pad.json("queue", "dead") == []
+    started = pad.start()
+    (entry,) = dead_letters(pad)
+    assert entry["attempts"] == 1
+    assert started.stop() == 0
+
+
+LOOKS = [
+    (["queue", "counts"], 0),
+    (["queue", "list"], 0),
+    (["queue", "dead"], 0),
+    (["queue", "show", "notes:{number}"], 0),
+    (["queue", "cancel", "notes:{number}"], 1),
+    (["queue", "retry", "--all-dead"], 0),
+    (["projections", "list"], 0),
+]
+
+
+def test_whoever_looks_at_a_stopped_product_runs_none_of_its_work(pad: Any) -> None:
+    pad.change(
+        "    @job(attempts=1)\n",
+        "    async def started(self) -> None:\n"
+        "        with open('starts', 'a') as file:\n"
+        "            file.write('started ')\n\n"
+        "    @job(attempts=1)\n",
+        "padkit/module.py",
+    )
+    started = pad.start()
+    note(started.url, "bad idea")
+    dead_letters(pad)
+    assert started.stop() == 0
+    assert pad.json("queue", "retry", "--all-dead") == {"retried": 1}
+    waiting = pad.json("queue", "list")
+    assert [(entry["handler"], entry["state"], entry["attempts"]) for entry in waiting] == [
+        ("fail", "waiting", 0)
+    ]
+    for look, code in LOOKS:
+        done = pad(*(word.format(number=waiting[0]["id"]) for word in look))
+        assert done.returncode == code, done.stderr
+    assert pad.json("queue", "list") == waiting
+    assert (pad.root / "starts").read_text() == "started "
+    assert pad.json("queue", "discard", waiting[0]["ref"]) == {"discarded": 1}
+
+
+def test_what_a_killed_process_had_claimed_is_left_to_the_next_start(pad: Any) -> None:
+    pad.change(
+        '        raise ValueError(f"{text} cannot be done")\n',
+        "        with open('tries', 'a') as file:\n"
+        "            file.write('tried ')\n"
+        "        await asyncio.sleep(60)\n",
+        "padkit/module.py",
+    )
+    started = pad.start()
+    note(started.url, "bad idea")
+    while not (pad.root / "tries").exists():
+        assert started.process.poll() is None
+    assert started.stop(signal.SIGKILL) == -signal.SIGKILL
+    for _ in range(2):
+        (entry,) = pad.json("queue", "list", "--handler", "fail")
+        assert (entry["state"], entry["attempts"]) == ("running", 0)
+    assert (pad.root / "tries").read_text() == "tried "
+
+
+@pytest.mark.parametrize("there", [True, False])
+@pytest.mark.parametrize(
+    "command",
+    [
+        *(look for look, _ in LOOKS),
+        ["queue", "discard", "--all-dead"],
+        ["projections", "rebuild", "notes.seen"],
+    ],
+)
+def test_a_command_on_data_that_is_not_there_makes_none(
+    pad: Any, tmp_path: Path, command: list[str], there: bool
+) -> None:
+    directory = tmp_path / "elsewhere"
+    if there:
+        directory.mkdir()
+    done = pad(*(word.format(number=1) for word in command), "--data", str(directory))
+    assert done.returncode == 2
+    assert str(directory) in done.stderr
+    assert "--data or TENFOLD_DATA" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""
+    assert directory.exists() == there
+    assert not there or not list(directory.iterdir())
 
 
 def test_a_projection_is_rebuilt_into_a_new_generation(one_dead: Any) -> None:
@@ -87,6 +180,8 @@ def test_a_projection_is_rebuilt_into_a_new_generation(one_dead: Any) -> None:
 def test_a_mistake_is_told_in_a_sentence(
     pad: Any, arguments: list[str], code: int, said: str
 ) -> None:
+    pad.data.mkdir()
+    (pad.data / "notes.db").touch()  # an empty file is an empty database
     done = pad(*arguments)
     assert done.returncode == code, done.stderr
     assert said in done.stderr
