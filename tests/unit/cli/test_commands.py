@@ -116,7 +116,8 @@ def test_what_a_killed_process_had_claimed_is_left_to_the_next_start(pad: Any) -
     )
     started = pad.start()
     note(started.url, "bad idea")
-    while not (pad.root / "tries").exists():
+    tries = pad.root / "tries"
+    while not tries.exists() or tries.read_text() != "tried ":
         assert started.process.poll() is None
     assert started.stop(signal.SIGKILL) == -signal.SIGKILL
     for _ in range(2):

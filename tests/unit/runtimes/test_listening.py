@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import signal
 import socket
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,15 @@ import pytest
 
 from tenfold.runtimes.server import MountNotStartedError, PortInUseError, serve
 from tenfold.runtimes.topology import HttpLimits, Product, Topology
+
+
+@pytest.fixture(autouse=True)
+def _signals_as_before() -> Iterator[None]:
+    """What is served here ignores signals when it has ended, as the end of a process does."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 def product(folder: Path, port: int, mounts: dict[str, Any]) -> Product:
