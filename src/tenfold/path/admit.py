@@ -52,7 +52,7 @@ def decide_who(target: str, who: str, principal: Principal, internal: bool) -> T
         return NotPermittedError(
             f"{target} is internal: only modules of the product may call it. Nothing was done."
         )
-    if who in principal.permissions or "*" in principal.permissions:
+    if principal.may(who):
         return None
     return NotPermittedError(
         f"{principal.id!r} lacks the permission {who!r}, which {target} asks for. Nothing was "

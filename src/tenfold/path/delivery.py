@@ -51,10 +51,6 @@ class Delivery:
             for name, spec in module.handlers.items()
         }
 
-    def knows(self, handler: str) -> bool:
-        """Whether this version of the code has the handler."""
-        return handler in self._handlers
-
     async def handle(self, entry: Claimed, fence: int) -> None:
         """Run one entry to its commit.
 

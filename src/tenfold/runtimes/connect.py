@@ -30,9 +30,8 @@ _POLL_S = 0.05
 
 
 class Connection(Protocol):
-    """A product within reach. `remote` is true where another process holds its data."""
+    """A product within reach, in this process or in the one that holds its data."""
 
-    remote: bool
     desk: Desk
 
     def proxy(self, contract: Callable[..., _C]) -> _C:
@@ -155,8 +154,6 @@ def _refuse_empty(data_dir: Path) -> None:
 
 class _Remote:
     """A product that runs in another process."""
-
-    remote = True
 
     def __init__(self, client: ControlClient) -> None:
         self._client = client

@@ -30,8 +30,6 @@ _COLLECT_EVERY = (10_000, 20, 20)
 class RunningProduct:
     """A product whose modules run here."""
 
-    remote = False
-
     def __init__(self, product: Product, host: Host) -> None:
         self.product = product
         self.host = host

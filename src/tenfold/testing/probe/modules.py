@@ -9,7 +9,7 @@ from typing import ClassVar, final
 
 from sqlalchemy import CheckConstraint, Column, Integer, Table, Text, bindparam, func, select
 
-from tenfold import Database, Projection, job, keyed, principal, publish, schedule, subscribe
+from tenfold import Database, Projection, job, principal, publish, schedule, subscribe
 from tenfold.tables.columns import metadata, tenant
 from tenfold.tables.upsert import incoming, upsert
 from tenfold.testing.probe.audit_contract import Audit
@@ -182,11 +182,6 @@ class LedgerModule(Ledger):
         if text == "fail":
             raise ZeroDivisionError("asked to fail")
         await self.db.execute(ADD, account=account, amount=100)
-
-    @job(attempts=2, backoff_s=0.01)
-    async def note_with_key(self, account: str, key: str) -> None:
-        """Write a note under a key that the caller chose."""
-        await keyed(self.audit, key).note(account, key)
 
     @job(attempts=3, backoff_s=0.01)
     async def mark_later(self, account: str) -> None:
