@@ -9,7 +9,6 @@ from typing import Any
 
 import msgspec
 
-from tenfold.adapters.sqlite.writer import CommitNews
 from tenfold.contracts.envelope import Envelope, Principal
 from tenfold.contracts.operations import Kind
 from tenfold.path.background import NoArguments
@@ -21,6 +20,7 @@ from tenfold.path.relay import Feed, Relay, RelayParts
 from tenfold.path.retention import Retained, Retention, RetentionParts
 from tenfold.path.schedule import ScheduleParts, Schedules
 from tenfold.path.witness import Witness, WitnessedDelivery
+from tenfold.ports.news import CommitNews
 from tenfold.ports.outbox import Outbox
 from tenfold.runtimes.opening import OpenedModule, Surroundings
 from tenfold.runtimes.rebuilds import Rebuilds

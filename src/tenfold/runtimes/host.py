@@ -8,7 +8,6 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
-from tenfold.adapters.sqlite.writer import CommitNews
 from tenfold.contracts.contract import OperationSpec
 from tenfold.contracts.envelope import OPERATOR, Principal
 from tenfold.contracts.errors import OverloadedError
@@ -29,6 +28,7 @@ from tenfold.path.witness import (
     witnessed_operations,
 )
 from tenfold.ports.clock import Clock, Ids, RandomIds, SystemClock
+from tenfold.ports.news import CommitNews
 from tenfold.runtimes.background import BackgroundWork
 from tenfold.runtimes.opening import OpenedModule, Surroundings, open_module
 from tenfold.runtimes.reflection import read_module

@@ -19,11 +19,11 @@ from tenfold.adapters.sqlite.planner import Planner
 from tenfold.adapters.sqlite.queue import SqliteQueue
 from tenfold.adapters.sqlite.readers import ReaderPool
 from tenfold.adapters.sqlite.store import SqliteStore
-from tenfold.adapters.sqlite.writer import CommitNews
 from tenfold.contracts.errors import ContractError
 from tenfold.path.module import Resources
 from tenfold.path.stops import Stops
 from tenfold.ports.clock import Clock, Ids
+from tenfold.ports.news import CommitNews
 from tenfold.runtimes.reflection import ModuleShape
 from tenfold.tables.check import check_tables
 

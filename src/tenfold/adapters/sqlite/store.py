@@ -18,7 +18,7 @@ from tenfold.adapters.sqlite.readers import ReaderPool
 from tenfold.adapters.sqlite.schema import create_platform_tables
 from tenfold.adapters.sqlite.writer import (
     CLOSE_S,
-    CommitNews,
+    GroupNews,
     Task,
     UnitTask,
     Writer,
@@ -30,6 +30,7 @@ from tenfold.contracts.errors import (
     StoreUnavailableError,
 )
 from tenfold.ports.clock import Clock
+from tenfold.ports.news import CommitNews
 from tenfold.ports.unit import GuardLoop, Unit, UnitLostError, UnitResult, foreign_await
 
 if TYPE_CHECKING:
@@ -133,9 +134,7 @@ class SqliteStore:
             raise
         return result
 
-    def _carry(
-        self, connection: sqlite3.Connection, task: UnitTask, news: CommitNews
-    ) -> UnitResult:
+    def _carry(self, connection: sqlite3.Connection, task: UnitTask, news: GroupNews) -> UnitResult:
         """On the writer's thread, in a savepoint: check, step, flush."""
         unit = task.unit
         now = self._clock.now()
@@ -204,7 +203,7 @@ class SqliteStore:
         unit: Unit,
         value: Any,
         now: Any,
-        news: CommitNews,
+        news: GroupNews,
     ) -> int:
         position = self._head
         if unit.events:
@@ -219,7 +218,7 @@ class SqliteStore:
         return position
 
 
-def _alive(connection: sqlite3.Connection, fence: int, news: CommitNews) -> bool:
+def _alive(connection: sqlite3.Connection, fence: int, news: GroupNews) -> bool:
     """Whether a claim stands; asked once in a group, which only the platform's own work ends."""
     if fence not in news.alive:
         if not records.claim_alive(connection, fence):

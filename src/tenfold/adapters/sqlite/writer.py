@@ -20,9 +20,10 @@ from typing import Any, TypeVar
 
 from tenfold.adapters.sqlite.connection import open_writer, unavailable
 from tenfold.contracts.errors import Outcome, StoreUnavailableError, TenfoldError
+from tenfold.ports.news import CommitNews
 from tenfold.ports.unit import Unit, UnitLostError
 
-__all__ = ["CommitNews", "Task", "UnitTask", "Writer", "close_handler"]
+__all__ = ["GroupNews", "Task", "UnitTask", "Writer", "close_handler"]
 
 _T = TypeVar("_T")
 _log = logging.getLogger("tenfold.store")
@@ -37,18 +38,17 @@ _TURNS = threading.Lock()
 # this took a third of all processor time.
 
 
-class CommitNews:
-    """What a committed group holds for others: events up to a position, or queue entries.
+class GroupNews(CommitNews):
+    """What a committed group holds for others.
 
     `alive` are claims that were seen to stand in this transaction, in which the
     platform's own work alone can end them.
     """
 
-    __slots__ = ("alive", "entries", "head")
+    __slots__ = ("alive",)
 
     def __init__(self, alive: set[int] | None = None) -> None:
-        self.head = 0
-        self.entries = False
+        super().__init__()
         self.alive: set[int] = set() if alive is None else alive
 
 
@@ -65,7 +65,7 @@ class Task:
         self.error: BaseException | None = None
         self.attempts = 0
 
-    def run(self, connection: sqlite3.Connection, news: CommitNews) -> Any:
+    def run(self, connection: sqlite3.Connection, news: GroupNews) -> Any:
         """Carry it out inside its savepoint."""
         news.alive.clear()
         return self.work(connection)
@@ -95,7 +95,7 @@ class UnitTask(Task):
         handler: Coroutine[Any, Any, Any] | None,
         context: Context,
         value: Any,
-        carry: Callable[[sqlite3.Connection, UnitTask, CommitNews], Any],
+        carry: Callable[[sqlite3.Connection, UnitTask, GroupNews], Any],
     ) -> None:
         super().__init__(_nothing)
         self.unit = unit
@@ -104,7 +104,7 @@ class UnitTask(Task):
         self.value = value
         self.carry = carry
 
-    def run(self, connection: sqlite3.Connection, news: CommitNews) -> Any:
+    def run(self, connection: sqlite3.Connection, news: GroupNews) -> Any:
         """Carry it out inside its savepoint."""
         return self.carry(connection, self, news)
 
@@ -174,7 +174,7 @@ class _Turn:
 class Writer:
     """The writing thread of one module's file."""
 
-    def __init__(self, file: Path, module: str, on_commit: Callable[[CommitNews], None]) -> None:
+    def __init__(self, file: Path, module: str, on_commit: Callable[[GroupNews], None]) -> None:
         self._file = file
         self._module = module
         self._on_commit = on_commit
@@ -275,7 +275,7 @@ class Writer:
         ending = False
         while not ending:
             group, ending = self._gather(self._queue.get())
-            self._answer(group, CommitNews(), failure=self._broken)
+            self._answer(group, GroupNews(), failure=self._broken)
 
     def _commit_or_tell(
         self, connection: sqlite3.Connection, group: list[Task], turn: _Turn
@@ -296,14 +296,14 @@ class Writer:
                 _roll_back(connection)
             except sqlite3.Error as stuck:
                 self._broken = self._refusal(stuck)
-            self._answer(group, CommitNews(), failure=failure)
+            self._answer(group, GroupNews(), failure=failure)
             return []
 
     def _commit_group(
         self, connection: sqlite3.Connection, group: list[Task], turn: _Turn
     ) -> list[Task]:
         """Run a group in one transaction and answer it; returns what is to be run again."""
-        news = CommitNews()
+        news = GroupNews()
         if self._broken is not None:
             self._answer(group, news, failure=self._broken)
             return []
@@ -329,7 +329,7 @@ class Writer:
         return []
 
     def _run_one(
-        self, connection: sqlite3.Connection, task: Task, news: CommitNews
+        self, connection: sqlite3.Connection, task: Task, news: GroupNews
     ) -> StoreUnavailableError | None:
         """Run one task in a savepoint; returns the failure that took the transaction with it."""
         task.error = None
@@ -337,7 +337,7 @@ class Writer:
             task.give_up()
             task.error = asyncio.CancelledError()
             return None
-        mine = CommitNews(news.alive)
+        mine = GroupNews(news.alive)
         try:
             connection.execute("SAVEPOINT unit")
             task.result = task.run(connection, mine)
@@ -371,7 +371,7 @@ class Writer:
             else:
                 task.error = error
                 answered.append(task)
-        self._answer(answered, CommitNews())
+        self._answer(answered, GroupNews())
         return again
 
     def _commit_failed(
@@ -386,7 +386,7 @@ class Writer:
             failure = unavailable(self._module, error, outcome=Outcome.MAYBE_DONE)
             self._broken = self._refusal(error)
         _roll_back(connection)
-        self._answer(group, CommitNews(), failure=failure)
+        self._answer(group, GroupNews(), failure=failure)
         return []
 
     def _run_singly(
@@ -400,7 +400,7 @@ class Writer:
         _roll_back(connection)
         if len(group) == 1:
             group[0].error = error
-            self._answer(group, CommitNews())
+            self._answer(group, GroupNews())
             return []
         self._singly = len(group)
         failure = self._failure(error)
@@ -413,7 +413,7 @@ class Writer:
             else:
                 task.error = lost
                 answered.append(task)
-        self._answer(answered, CommitNews())
+        self._answer(answered, GroupNews())
         return again
 
     def _refusal(self, error: sqlite3.Error) -> StoreUnavailableError:
@@ -432,7 +432,7 @@ class Writer:
         return failure
 
     def _answer(
-        self, tasks: list[Task], news: CommitNews, failure: StoreUnavailableError | None = None
+        self, tasks: list[Task], news: GroupNews, failure: StoreUnavailableError | None = None
     ) -> None:
         """Wake everyone who waits for these tasks: one call into the loop for all of them."""
         if failure is not None:
@@ -447,7 +447,7 @@ class Writer:
             except RuntimeError:
                 pass  # that loop has ended, and nobody waits for the answers
 
-    def _deliver(self, tasks: list[Task], news: CommitNews) -> None:
+    def _deliver(self, tasks: list[Task], news: GroupNews) -> None:
         for task in tasks:
             if task.future.done():
                 continue
