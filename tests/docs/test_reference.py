@@ -15,7 +15,7 @@ from tenfold.cli.entry import Exit
 from tenfold.path.stops import Stops
 from tenfold.ports import control
 from tenfold.runtimes.reading import _VARIABLES
-from tenfold.runtimes.topology import HttpLimits, QueueLimits
+from tenfold.runtimes.settings import DatabaseSettings, HttpLimits, ProcessSettings, QueueLimits
 
 REFERENCE = Path(__file__).parents[2] / "docs" / "reference"
 

@@ -25,7 +25,7 @@ from tenfold.ports.outbox import Outbox
 from tenfold.runtimes.opening import OpenedModule, Surroundings
 from tenfold.runtimes.rebuilds import Rebuilds
 from tenfold.runtimes.reflection import ModuleShape
-from tenfold.runtimes.topology import QueueLimits
+from tenfold.runtimes.settings import QueueLimits
 from tenfold.runtimes.wiring import Wiring
 
 __all__ = ["BackgroundWork"]

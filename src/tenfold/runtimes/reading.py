@@ -16,6 +16,8 @@ _VARIABLES: dict[str, Keys] = {
     "PORT": ("http", "port"),
     "TENFOLD_HOST": ("http", "host"),
     "TENFOLD_DATA": ("data",),
+    "TENFOLD_DATABASE_URL": ("database", "url"),
+    "TENFOLD_REPLICA_URLS": ("database", "replicas"),
 }
 _KINDS = {
     "int": "a whole number",
@@ -26,7 +28,7 @@ _KINDS = {
     "object": "a table",
     "null": "nothing",
 }
-_PREFIXES = ("http", "queue", "settings")
+_PREFIXES = ("database", "http", "processes", "queue", "settings")
 
 
 def from_outside(
@@ -46,7 +48,8 @@ def from_outside(
                 near = nearest(keys[0], _PREFIXES).replace("`", "")
                 raise UserMistakeError(
                     f"environment variable {variable}: it sets nothing. A value of the topology "
-                    f"is TENFOLD_HTTP__KEY, TENFOLD_QUEUE__KEY or TENFOLD_SETTINGS__MODULE__KEY. "
+                    f"is TENFOLD_TABLE__KEY, such as TENFOLD_HTTP__KEY, TENFOLD_QUEUE__KEY or "
+                    f"TENFOLD_SETTINGS__MODULE__KEY. "
                     f"{near}"
                 )
             found[keys] = (value, f"environment variable {variable}")

@@ -27,7 +27,8 @@ from tenfold.runtimes.gauges import Gauges
 from tenfold.runtimes.http_protocol import bounded_protocol
 from tenfold.runtimes.lock import DataLock
 from tenfold.runtimes.process import RunningProduct, running
-from tenfold.runtimes.topology import HttpLimits, Product
+from tenfold.runtimes.settings import HttpLimits
+from tenfold.runtimes.topology import Product
 
 __all__ = ["MountNotStartedError", "PortInUseError", "ServerExit", "serve"]
 

@@ -19,13 +19,17 @@ from tenfold.contracts.structs import Struct
 from tenfold.runtimes.places import Keys, Origins, nearest
 from tenfold.runtimes.reading import coerce, from_outside, merge, read, type_at
 from tenfold.runtimes.references import import_reference
+from tenfold.runtimes.settings import (
+    DatabaseSettings,
+    HttpLimits,
+    ProcessSettings,
+    QueueLimits,
+)
 
 __all__ = [
     "FILE_NAME",
-    "HttpLimits",
     "Product",
     "ProductFile",
-    "QueueLimits",
     "Topology",
     "import_product",
     "load_product",
@@ -33,43 +37,8 @@ __all__ = [
 ]
 
 FILE_NAME = "tenfold.toml"
-_Positive = Annotated[int, msgspec.Meta(ge=1)]
-_Seconds = Annotated[float, msgspec.Meta(gt=0, le=3600)]
+_ON_POSTGRES = ("growth", "scale")
 _Name = Annotated[str, msgspec.Meta(pattern=r"^[a-z][a-z0-9_]*$", max_length=40)]
-
-
-class HttpLimits(Struct):
-    """Where the product listens, and what it takes from one caller: `[topologies.X.http]`.
-
-    `max_concurrent` bounds requests in progress, and again those at mounts;
-    `max_depth` bounds the nesting of arguments whose type does not.
-    `allowed_origins` are those that browsers may call from (CORS; `"*"` is any);
-    `allowed_hosts` are the host names that are answered to, beside those of this
-    machine. `drain_s` bounds how long a stop waits for the work in hand.
-    """
-
-    host: str = "127.0.0.1"
-    port: Annotated[int, msgspec.Meta(ge=0, le=65535)] = 8000
-    max_body_bytes: _Positive = 1_048_576
-    max_target_bytes: _Positive = 8_192
-    max_header_bytes: _Positive = 32_768
-    max_headers: _Positive = 100
-    max_depth: _Positive = 64
-    max_concurrent: _Positive = 1_000
-    header_timeout_s: _Seconds = 10.0
-    body_timeout_s: _Seconds = 10.0
-    max_wait_s: _Seconds = 60.0
-    keep_alive_s: _Seconds = 5.0
-    drain_s: _Seconds = 10.0
-    allowed_origins: tuple[str, ...] = ()
-    allowed_hosts: tuple[str, ...] = ()
-
-
-class QueueLimits(Struct):
-    """How much background work one module takes at once: `[topologies.X.queue]`."""
-
-    batch: Annotated[int, msgspec.Meta(ge=1, le=500)] = 200
-    concurrency: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 32
 
 
 class Topology(Struct):
@@ -79,6 +48,13 @@ class Topology(Struct):
     data: str = ".tenfold"
     http: HttpLimits = HttpLimits()
     queue: QueueLimits = QueueLimits()
+    database: DatabaseSettings = DatabaseSettings(kind="sqlite")
+    processes: ProcessSettings = ProcessSettings()
+
+    @property
+    def shared(self) -> bool:
+        """Whether several processes may work on its data at once."""
+        return self.database.kind == "postgres"
 
 
 class ProductFile(Struct):
@@ -140,6 +116,8 @@ class _TopologyTable(Struct):
     data: str = ".tenfold"
     http: HttpLimits = HttpLimits()
     queue: QueueLimits = QueueLimits()
+    database: DatabaseSettings = DatabaseSettings()
+    processes: ProcessSettings = ProcessSettings()
     settings: dict[str, dict[str, Any]] = msgspec.field(default_factory=dict)
 
 
@@ -204,8 +182,36 @@ def read_product_file(
         mounts=document.mounts,
         seed=document.seed,
         settings=chosen.settings,
-        topology=Topology(name=name, data=chosen.data, http=chosen.http, queue=chosen.queue),
+        topology=_topology(name, chosen, here),
         origins=Origins(file=file, lines={**origins.lines, **here.lines}, named=here.named),
+    )
+
+
+def _topology(name: str, table: _TopologyTable, origins: Origins) -> Topology:
+    """The topology that a table means, once its parts go together."""
+    kind = table.database.kind or ("postgres" if name in _ON_POSTGRES else "sqlite")
+    processes = table.processes
+    for key in ("web", "workers"):
+        if kind == "sqlite" and getattr(processes, key) != getattr(ProcessSettings(), key):
+            raise origins.mistake(
+                ("processes", key),
+                f"the topology {name!r} keeps its data in SQLite, which one process has to "
+                f"itself, and `{key}` asks for more.",
+                'Leave it out, or say kind = "postgres" under database.',
+            )
+    if kind == "sqlite" and ("database", "url") in origins.lines and table.database.url:
+        raise origins.mistake(
+            ("database", "url"),
+            f"the topology {name!r} keeps its data in SQLite, which has no url.",
+            'Leave it out, or say kind = "postgres" beside it.',
+        )
+    return Topology(
+        name=name,
+        data=table.data,
+        http=table.http,
+        queue=table.queue,
+        database=msgspec.structs.replace(table.database, kind=kind),
+        processes=processes,
     )
 
 

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from tenfold.runtimes.server import MountNotStartedError, PortInUseError, serve
-from tenfold.runtimes.topology import HttpLimits, Product, Topology
+from tenfold.runtimes.settings import HttpLimits
+from tenfold.runtimes.topology import Product, Topology
 
 
 @pytest.fixture(autouse=True)

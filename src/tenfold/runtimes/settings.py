@@ -1,0 +1,94 @@
+"""The tables of one topology: where it listens, what it runs on, how much it takes at once."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import msgspec
+
+from tenfold.contracts.structs import Struct
+
+__all__ = ["DatabaseSettings", "HttpLimits", "ProcessSettings", "QueueLimits"]
+
+_Positive = Annotated[int, msgspec.Meta(ge=1)]
+_Seconds = Annotated[float, msgspec.Meta(gt=0, le=3600)]
+
+
+class HttpLimits(Struct):
+    """Where the product listens, and what it takes from one caller: `[topologies.X.http]`.
+
+    `max_concurrent` bounds requests in progress, and again those at mounts;
+    `max_depth` bounds the nesting of arguments whose type does not.
+    `allowed_origins` are those that browsers may call from (CORS; `"*"` is any);
+    `allowed_hosts` are the host names that are answered to, beside those of this
+    machine. `drain_s` bounds how long a stop waits for the work in hand.
+    """
+
+    host: str = "127.0.0.1"
+    port: Annotated[int, msgspec.Meta(ge=0, le=65535)] = 8000
+    max_body_bytes: _Positive = 1_048_576
+    max_target_bytes: _Positive = 8_192
+    max_header_bytes: _Positive = 32_768
+    max_headers: _Positive = 100
+    max_depth: _Positive = 64
+    max_concurrent: _Positive = 1_000
+    header_timeout_s: _Seconds = 10.0
+    body_timeout_s: _Seconds = 10.0
+    max_wait_s: _Seconds = 60.0
+    keep_alive_s: _Seconds = 5.0
+    drain_s: _Seconds = 10.0
+    allowed_origins: tuple[str, ...] = ()
+    allowed_hosts: tuple[str, ...] = ()
+
+
+class QueueLimits(Struct):
+    """How much background work one module takes at once: `[topologies.X.queue]`."""
+
+    batch: Annotated[int, msgspec.Meta(ge=1, le=500)] = 200
+    concurrency: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 32
+
+
+class DatabaseSettings(Struct):
+    """What the modules keep their data in: `[topologies.X.database]`.
+
+    `kind` is `sqlite` (one file for each module) or `postgres` (one schema for
+    each); where it is not said, the topologies `growth` and `scale` have
+    PostgreSQL and others SQLite. The rest is PostgreSQL's. With an empty `url`
+    a server is found or started on this machine. `replicas` are URLs of read
+    replicas; `local_replicas` is how many are started beside a server that is.
+
+    A process holds at most `pool` connections to the primary and as many to
+    each replica. A query waits `replica_wait_s` for a replica that has not
+    replayed what its caller has seen, then goes to the primary; a replica that
+    is `max_lag_s` behind is left out. `pooler = "transaction"` is for a
+    pgbouncer in transaction mode between here and the server.
+    """
+
+    kind: Literal["sqlite", "postgres"] | None = None
+    url: str = ""
+    replicas: tuple[str, ...] = ()
+    local_replicas: Annotated[int, msgspec.Meta(ge=0, le=3)] = 1
+    pool: Annotated[int, msgspec.Meta(ge=2, le=500)] = 10
+    connect_timeout_s: _Seconds = 10.0
+    statement_timeout_s: _Seconds = 30.0
+    lock_timeout_s: _Seconds = 5.0
+    idle_in_transaction_timeout_s: _Seconds = 15.0
+    replica_wait_s: Annotated[float, msgspec.Meta(ge=0, le=60)] = 0.1
+    max_lag_s: _Seconds = 10.0
+    pooler: Literal["none", "transaction"] = "none"
+
+
+class ProcessSettings(Struct):
+    """The processes of one machine: `[topologies.X.processes]`.
+
+    `web` processes answer requests and `workers` do background work. With
+    `web = 1` and `workers = 0` one process does both, which is all that SQLite
+    allows. A process that ends by itself is started again after
+    `restart_min_s`, doubled at each failure up to `restart_max_s`.
+    """
+
+    web: Annotated[int, msgspec.Meta(ge=1, le=256)] = 1
+    workers: Annotated[int, msgspec.Meta(ge=0, le=256)] = 0
+    restart_min_s: _Seconds = 0.1
+    restart_max_s: _Seconds = 10.0
+    start_timeout_s: _Seconds = 60.0
