@@ -7,6 +7,15 @@ from typing import Any
 
 import pytest
 
+from tests.servers import (
+    postgres_server,
+    postgres_url,
+    valkey_server,
+    valkey_url,
+)
+
+__all__ = ["postgres_server", "postgres_url", "valkey_server", "valkey_url"]
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
