@@ -19,7 +19,13 @@ class Outbox(Protocol):
         ...
 
     async def head(self) -> int:
-        """The position of the newest committed event; 0 where there is none."""
+        """How far the log may be read now; 0 where there never was an event.
+
+        The position of the newest event, forgotten ones included, that `read` gives:
+        one that is committed while an older transaction is still open lies above it
+        until that one has ended. So what begins at the head misses nothing that is
+        committed from now on, and what has reached it has read all that can be read.
+        """
         ...
 
     async def floor(self) -> int:
@@ -30,6 +36,13 @@ class Outbox(Protocol):
         """Committed events of these names after a position, in commit order.
 
         Never skips one that commits later than its neighbours. `limit` is 1 to 1,000.
+        """
+        ...
+
+    async def count(self, names: Sequence[str], after: int, up_to: int, most: int) -> int:
+        """How many committed events of these names lie after one position, up to another.
+
+        Those above the head count too. Stops counting at `most`.
         """
         ...
 

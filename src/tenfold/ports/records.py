@@ -56,10 +56,13 @@ class OutboxPage(Struct):
     """What was read of an outbox, in order of `seq`.
 
     `position` is how far was looked, other events included: the next read begins after it.
+    `held`: events are committed that may not be read yet, since an older transaction is
+    still open; nobody tells when it ends, so look again soon.
     """
 
     rows: list[OutboxRow]
     position: int
+    held: bool = False
 
 
 class QueueEntry(Struct):

@@ -1,10 +1,17 @@
-"""What can be wrong with a table, a statement or its parameters."""
+"""What can be wrong with a table, a migration, a statement or its parameters."""
 
 from __future__ import annotations
 
 from tenfold.contracts.errors import TenfoldError
 
-__all__ = ["ParameterError", "RowShapeError", "StatementRefusedError", "TableDeclarationError"]
+__all__ = [
+    "GenerationError",
+    "MigrationError",
+    "ParameterError",
+    "RowShapeError",
+    "StatementRefusedError",
+    "TableDeclarationError",
+]
 
 
 class StatementRefusedError(TenfoldError):
@@ -29,3 +36,15 @@ class RowShapeError(TenfoldError):
     """A row does not have what the struct asks for that it was to become."""
 
     code = "tables.row_shape"
+
+
+class MigrationError(TenfoldError):
+    """A module's migrations could not be read or applied; the one that failed left nothing."""
+
+    code = "migrations.failed"
+
+
+class GenerationError(TenfoldError):
+    """A projection's generation was begun, swapped or abandoned out of turn; nothing changed."""
+
+    code = "projections.generation"

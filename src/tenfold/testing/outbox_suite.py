@@ -117,6 +117,20 @@ class OutboxCases:
         assert not await bench.outbox.has(["Placed"], "other", "main")
         assert not await bench.outbox.has(["Placed"], "k", "other")
 
+    async def test_events_between_two_positions_are_counted_by_name(
+        self, bench: OutboxBench
+    ) -> None:
+        await bench.publish([event(str(i), bench) for i in range(3)])
+        await bench.publish([event("other", bench, name="Paid")])
+        rows = (await bench.outbox.read(0, ["Placed"], 10)).rows
+        head = await bench.outbox.head()
+        count = bench.another_outbox().count
+        assert await count(["Placed"], 0, head, 10) == 3
+        assert await count(["Placed", "Paid"], 0, head, 10) == 4
+        assert await count(["Placed"], rows[0].seq, rows[1].seq, 10) == 1
+        assert await count(["Placed"], rows[2].seq, head, 10) == 0
+        assert await count(["Placed"], 0, head, 2) == 2
+
     async def test_trimming_spares_the_young(self, bench: OutboxBench) -> None:
         await bench.publish([event("old", bench)])
         before = bench.clock.jump(60)

@@ -9,12 +9,11 @@ from typing import Any, TypeVar
 import pytest
 from sqlalchemy import Column, ForeignKey, Index, Integer, Table, Text, UniqueConstraint
 
-from tenfold.adapters.sqlite.errors import GenerationError
 from tenfold.adapters.sqlite.generations import SqliteGenerations
 from tenfold.adapters.sqlite.schema import create_platform_tables
 from tenfold.ports.projections import GenerationState
 from tenfold.tables.columns import Uuid, metadata, tenant
-from tenfold.tables.errors import TableDeclarationError
+from tenfold.tables.errors import GenerationError, TableDeclarationError
 from tenfold.tables.search import SearchIndex
 
 _T = TypeVar("_T")

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from tenfold.adapters.sqlite.errors import MigrationError
 from tenfold.adapters.sqlite.migrate import migrate, pending
+from tenfold.tables.errors import MigrationError
 
 FIRST = '''
 """make things"""

@@ -20,10 +20,9 @@ from sqlalchemy.schema import CreateIndex, CreateTable
 from sqlalchemy.sql.elements import quoted_name
 
 from tenfold.adapters.sqlite.claims import wake_lanes
-from tenfold.adapters.sqlite.errors import GenerationError
 from tenfold.adapters.sqlite.session import Session
 from tenfold.ports.projections import GenerationState
-from tenfold.tables.errors import TableDeclarationError
+from tenfold.tables.errors import GenerationError, TableDeclarationError
 from tenfold.tables.scoping import physical_name
 from tenfold.tables.search import create_search_sql, drop_search_sql, search_indexes
 

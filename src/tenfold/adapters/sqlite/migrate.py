@@ -17,7 +17,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from tenfold.adapters.sqlite.errors import MigrationError
+from tenfold.tables.errors import MigrationError
 
 if TYPE_CHECKING:
     from alembic.script import ScriptDirectory

@@ -26,6 +26,12 @@ HAS = """
 SELECT 1 FROM tenfold_outbox INDEXED BY tenfold_outbox_by_key
 WHERE order_key = ? AND name IN (SELECT value FROM json_each(?)) AND tenant = ? LIMIT 1
 """
+COUNT = """
+SELECT count(*) FROM (
+    SELECT 1 FROM tenfold_outbox
+    WHERE seq > ? AND seq <= ? AND name IN (SELECT value FROM json_each(?)) LIMIT ?
+)
+"""
 TRIM = """
 DELETE FROM tenfold_outbox WHERE seq <= ? AND at < ? AND seq IN (
     SELECT seq FROM tenfold_outbox ORDER BY seq LIMIT 5000
@@ -67,6 +73,11 @@ class SqliteOutbox:
         """Whether an event of one of these names with this order key was published."""
         values = (order_key, _text(names), tenant)
         return await self._session.read(lambda c: c.execute(HAS, values).fetchone() is not None)
+
+    async def count(self, names: Sequence[str], after: int, up_to: int, most: int) -> int:
+        """How many events of these names lie between two positions. See `Outbox.count`."""
+        values = (after, up_to, _text(names), most)
+        return await self._session.read(lambda c: int(c.execute(COUNT, values).fetchone()[0]))
 
     async def trim(self, before: datetime, up_to: int) -> int:
         """Forget events older than `before`, none after `up_to`, in bites; returns how many."""
