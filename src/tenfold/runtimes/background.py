@@ -22,9 +22,10 @@ from tenfold.path.schedule import ScheduleParts, Schedules
 from tenfold.path.witness import Witness, WitnessedDelivery
 from tenfold.ports.news import CommitNews
 from tenfold.ports.outbox import Outbox
-from tenfold.runtimes.opening import OpenedModule, Surroundings
+from tenfold.runtimes.opening import OpenedModule, Stores, Surroundings
 from tenfold.runtimes.rebuilds import Rebuilds
 from tenfold.runtimes.reflection import ModuleShape
+from tenfold.runtimes.roles import Role
 from tenfold.runtimes.settings import QueueLimits
 from tenfold.runtimes.wiring import Wiring
 
@@ -41,11 +42,13 @@ class BackgroundWork:
         around: Surroundings,
         shapes: Mapping[str, ModuleShape],
         wiring: Wiring,
+        stores: Stores,
         opened: Mapping[str, OpenedModule],
         limits: QueueLimits,
         witness: Witness | None,
     ) -> None:
         self._around = around
+        self._stores = stores
         self._shapes = shapes
         self._wiring = wiring
         self._opened = opened
@@ -109,13 +112,26 @@ class BackgroundWork:
                 )
             )
 
-    async def start(self) -> None:
-        """Begin: work the queues, follow the logs, keep the schedules, trim, go on rebuilding."""
-        # This process holds the data directory alone: whoever claimed before it is gone.
-        for runtime in self._modules.values():
-            await runtime.queue.release_claims()
+    async def start(self, role: Role) -> None:
+        """Begin what a role asks for.
+
+        Queues are worked by every process that works. Of those one leads: it follows the
+        logs, keeps the schedules, trims, and rebuilds projections.
+        """
+        await self._stores.listen(self.hear_others)
+        if not role.works:
+            return
+        if not self._stores.shared:
+            # This process holds the data directory alone: whoever claimed before it is gone.
+            for runtime in self._modules.values():
+                await runtime.queue.release_claims()
         for worker in self.workers.values():
             worker.start()
+        self._listen_to_jumps()
+        await self._stores.lead(self._lead, self._follow_again)
+
+    async def _lead(self) -> None:
+        """Begin what only one process does at a time."""
         for relay in self.relays.values():
             relay.start()
         for schedules in self._schedules.values():
@@ -136,10 +152,18 @@ class BackgroundWork:
             )
         )
         self._retention.start()
-        self._listen_to_jumps()
         for module, names in self._unfinished.items():
             for name in {*names, *self._opened[module].outdated}:
                 await self.rebuilds.go_on(module, name)
+
+    async def _follow_again(self) -> None:
+        """End what only one process does, since another does it now or is to."""
+        await self.rebuilds.stop()
+        if self._retention is not None:
+            await self._retention.stop()
+            self._retention = None
+        await asyncio.gather(*(schedules.stop() for schedules in self._schedules.values()))
+        await asyncio.gather(*(relay.stop() for relay in self.relays.values()))
 
     async def idle(self) -> None:
         """Return when every event is delivered and nothing in any queue is due or running."""
@@ -150,11 +174,8 @@ class BackgroundWork:
 
     async def end(self, drain_s: float) -> None:
         """Finish or give back what runs, within a bound, and stop the rest."""
-        await self.rebuilds.stop()
-        if self._retention is not None:
-            await self._retention.stop()
-        await asyncio.gather(*(schedules.stop() for schedules in self._schedules.values()))
-        await asyncio.gather(*(relay.stop() for relay in self.relays.values()))
+        await self._stores.stop_leading()
+        await self._follow_again()
         await asyncio.gather(*(worker.drain(drain_s) for worker in self.workers.values()))
 
     def hear(self, module: str, news: CommitNews) -> None:
@@ -164,6 +185,13 @@ class BackgroundWork:
         if news.head:
             for follower in self._followers[module]:
                 self.relays[follower].wake()
+
+    def hear_others(self, module: str) -> None:
+        """Wake whoever may have something to do after a commit of another process."""
+        if module in self.workers:
+            self.workers[module].wake()
+        for follower in self._followers.get(module, ()):
+            self.relays[follower].wake()
 
     async def _follow(
         self,
@@ -187,11 +215,6 @@ class BackgroundWork:
             ),
             feeds.get(None, []),
         )
-        store = self._opened[name].store
-
-        def swapped(projection: str, generation: int) -> None:
-            store.generations = {**store.generations, projection: generation}
-
         projections = Projections(
             ProjectionParts(
                 module=name,
@@ -202,7 +225,7 @@ class BackgroundWork:
                 sources=sources,
                 feeds={p: group for p, group in feeds.items() if p is not None},
                 moved=worker.moved,
-                on_swap=swapped,
+                on_swap=self._opened[name].answer_from,
             )
         )
         self._unfinished[name] = await projections.load()

@@ -19,6 +19,7 @@ from tenfold.path.proxies import CallOptions, Proxy
 from tenfold.ports.control import ControlUnavailableError
 from tenfold.runtimes.desk import Desk
 from tenfold.runtimes.lock import DataInUseError, DataLock, holder_of
+from tenfold.runtimes.roles import Role
 
 if TYPE_CHECKING:
     from tenfold.runtimes.topology import Product, ProductFile
@@ -98,7 +99,8 @@ async def _connection(
     try:
         from tenfold.runtimes.process import running
 
-        async with running(load(), found, background=background) as process:
+        role = Role.ALL if background else Role.LOOK
+        async with running(load(), found, role=role) as process:
             yield process
     finally:
         found.release()

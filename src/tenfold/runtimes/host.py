@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -30,9 +29,10 @@ from tenfold.path.witness import (
 from tenfold.ports.clock import Clock, Ids, RandomIds, SystemClock
 from tenfold.ports.news import CommitNews
 from tenfold.runtimes.background import BackgroundWork
-from tenfold.runtimes.opening import OpenedModule, Surroundings, open_module
+from tenfold.runtimes.opening import OpenedModule, Stores, Surroundings
 from tenfold.runtimes.reflection import read_module
-from tenfold.runtimes.topology import Product
+from tenfold.runtimes.roles import Role
+from tenfold.runtimes.topology import Product, Topology
 from tenfold.runtimes.wiring import Wiring, make_instance
 
 __all__ = ["Host"]
@@ -40,7 +40,6 @@ __all__ = ["Host"]
 _C = TypeVar("_C")
 _SETTLED_POLL_S = 0.5
 _CLOSE_S = 2.0
-_READERS_S = 0.2
 
 
 class Host:
@@ -75,6 +74,7 @@ class Host:
         )
         self._shapes = {name: read_module(name, cls) for name, cls in product.modules.items()}
         self._wiring = Wiring(self._shapes, self._around.clock)
+        self._stores = make_stores(product.topology, self._around)
         self._opened: dict[str, OpenedModule] = {}
         self.modules: dict[str, ModuleRuntime] = {}
         self._calls: Calls | None = None
@@ -84,36 +84,34 @@ class Host:
             self._around,
             self._shapes,
             self._wiring,
+            self._stores,
             self._opened,
             product.topology.queue,
             witness,
         )
 
-    async def start(self, *, background: bool = True) -> None:
-        """Open, migrate and wire every module, then begin the background work.
+    async def start(self, role: Role = Role.ALL) -> None:
+        """Open, migrate and wire every module, then begin what its role asks for.
 
-        Args:
-            background: false for whoever only looks: no module's `started` is
-                called, no claim is released, and nothing runs but calls.
         Raises: ContractError, MigrationError, UserMistakeError: nothing runs then.
         """
-        self._around.data_dir.mkdir(parents=True, exist_ok=True)
         try:
+            await self._stores.start()
             for name, shape in self._shapes.items():
-                self._opened[name] = open_module(shape, self._around, self._news_of(name))
+                self._opened[name] = await self._stores.open(shape, self._news_of(name))
             for opened in self._opened.values():
                 await opened.start()
             await self._wire()
         except BaseException:
             await self._close(0.0)
             raise
-        if not background:
+        if role is Role.LOOK:
             return
         try:
             for runtime in self.modules.values():
                 await _hook(runtime.instance, "started")
                 self._hooked.append(runtime)
-            await self._background.start()
+            await self._background.start(role)
         except BaseException:
             await self._end(0.0)
             raise
@@ -165,7 +163,7 @@ class Host:
     @property
     def healthy(self) -> bool:
         """Whether every module's database still writes."""
-        return all(opened.store.healthy for opened in self._opened.values())
+        return all(opened.healthy for opened in self._opened.values())
 
     @property
     def in_flight(self) -> int:
@@ -174,7 +172,7 @@ class Host:
 
     def database_healthy(self, module: str) -> bool:
         """Whether one module's database still writes."""
-        return self._opened[module].store.healthy
+        return self._opened[module].healthy
 
     def relay(self, module: str) -> Relay | None:
         """The relay into one module's queue; None where it subscribes to nothing."""
@@ -203,6 +201,10 @@ class Host:
     def arguments(self, function: Callable[..., Any]) -> dict[str, Proxy]:
         """The modules that a mount's builder or a seed function asks for, by parameter."""
         return self._wiring.arguments(function, self._running)
+
+    async def once(self, name: str, work: Callable[[], Awaitable[None]]) -> None:
+        """Do something once for all data and all processes. See `Stores.once`."""
+        await self._stores.once(name, work)
 
     async def idle(self) -> None:
         """Return when every event is delivered and nothing in any queue is due or running."""
@@ -241,7 +243,7 @@ class Host:
             if self._witness is not None:
                 witness_resources(name, opened.resources, self._witness)
             settings = self.product.settings.get(name, {})
-            instance, owners[name] = make_instance(shape, opened, settings)
+            instance, owners[name] = make_instance(shape, opened, settings, self._around.data_dir)
             runtime = ModuleRuntime(
                 name, shape.contract, shape.handlers, opened.resources, instance
             )
@@ -291,17 +293,19 @@ class Host:
         return True
 
     async def _close(self, drain_s: float) -> None:
-        """Close every file, off the loop: what a writer still commits is answered on it."""
-        opened = list(self._opened.values())
         self._opened.clear()
-        await asyncio.to_thread(_close_all, opened, self._around, max(drain_s, _CLOSE_S))
+        await self._stores.close(max(drain_s, _CLOSE_S))
 
 
-def _close_all(opened: list[OpenedModule], around: Surroundings, wait_s: float) -> None:
-    until = time.monotonic() + wait_s
-    for module in opened:
-        module.close(max(until - time.monotonic(), 0.0))
-    around.readers.close(max(until - time.monotonic(), _READERS_S))
+def make_stores(topology: Topology, around: Surroundings) -> Stores:
+    """What a topology keeps its modules in; nothing is reached or loaded before it is asked for."""
+    if topology.shared:
+        from tenfold.runtimes.postgres_stores import PostgresStores
+
+        return PostgresStores(topology.database, around)
+    from tenfold.runtimes.sqlite_stores import SqliteStores
+
+    return SqliteStores(around)
 
 
 async def _hook(instance: Any, name: str) -> None:

@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import gc
-import os
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeVar
-
-import msgspec
 
 from tenfold.contracts.contract import Contract
 from tenfold.edges.control import ControlServer
@@ -18,12 +14,12 @@ from tenfold.runtimes.desk import Desk
 from tenfold.runtimes.desk_service import DeskService, EntryWithDesk, with_desk
 from tenfold.runtimes.host import Host
 from tenfold.runtimes.lock import DataLock
+from tenfold.runtimes.roles import Role
 from tenfold.runtimes.topology import Product
 
-__all__ = ["RunningProduct", "running"]
+__all__ = ["RunningProduct", "hosted", "running"]
 
 _C = TypeVar("_C", bound=Contract)
-_SEEDED = "seeded"
 _COLLECT_EVERY = (10_000, 20, 20)
 
 
@@ -41,8 +37,31 @@ class RunningProduct:
 
 
 @asynccontextmanager
+async def hosted(
+    product: Product, role: Role, *, seed: bool = False
+) -> AsyncIterator[RunningProduct]:
+    """Run a product's modules in one of several processes until the block ends; then drain.
+
+    For topologies whose data processes share: nothing is locked here.
+
+    Args:
+        seed: run the product's seed function if it never ended on this data; of
+            several processes at once one does, and the others wait for it.
+    """
+    host = Host(product, data_dir=product.data_dir)
+    await host.start(role)
+    try:
+        if seed:
+            await _seed(product, host)
+        with _spared_collector():
+            yield RunningProduct(product, host)
+    finally:
+        await host.stop(drain_s=product.topology.http.drain_s)
+
+
+@asynccontextmanager
 async def running(
-    product: Product, lock: DataLock, *, seed: bool = False, background: bool = True
+    product: Product, lock: DataLock, *, seed: bool = False, role: Role = Role.ALL
 ) -> AsyncIterator[RunningProduct]:
     """Run a product's modules under a lock that is held, until the block ends; then drain.
 
@@ -51,15 +70,15 @@ async def running(
 
     Args:
         seed: run the product's seed function if it never ended on this data.
-        background: false to look at data and run none of its work; nobody is
+        role: `Role.LOOK` to look at data and run none of its work; nobody is
             served then either, since what others ask for may need that work:
             they wait for the lock.
     """
     drain_s = product.topology.http.drain_s
     host = Host(product, data_dir=lock.directory)
-    await host.start(background=background)
+    await host.start(role)
     try:
-        if not background:
+        if role is Role.LOOK:
             yield RunningProduct(product, host)
             return
         desk = DeskService(host)
@@ -67,7 +86,7 @@ async def running(
             product.name, EntryWithDesk(host.entry, desk), with_desk(host.operations)
         )
         if seed:
-            await _seed(product, host, lock.directory)
+            await _seed(product, host)
         await control.start(Path(lock.holder.control))
         try:
             lock.say("serving")
@@ -99,26 +118,11 @@ def _spared_collector() -> Iterator[None]:
         gc.unfreeze()
 
 
-async def _seed(product: Product, host: Host, directory: Path) -> None:
-    """Run the seed once; that it ended is on the disk before anyone is served.
+async def _seed(product: Product, host: Host) -> None:
+    """Run the seed once; that it ended is durable before anyone is served.
 
     A seed that was interrupted runs again, so it must change nothing twice.
     """
-    if product.seed is None or (directory / _SEEDED).exists():
-        return
-    await product.seed(**host.arguments(product.seed))
-    _note_seeded(product.name, directory)
-
-
-def _note_seeded(name: str, directory: Path) -> None:
-    partial = directory / f"{_SEEDED}.partial"
-    with partial.open("wb") as file:
-        file.write(msgspec.json.encode({"product": name, "at": datetime.now(UTC)}))
-        file.flush()
-        os.fsync(file.fileno())
-    partial.rename(directory / _SEEDED)
-    folder = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    if product.seed is not None:
+        seed = product.seed
+        await host.once("seeded", lambda: seed(**host.arguments(seed)))

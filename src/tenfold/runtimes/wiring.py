@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 from tenfold.contracts.errors import ContractError
@@ -20,7 +21,7 @@ __all__ = ["Wiring", "make_instance"]
 
 
 def make_instance(
-    shape: ModuleShape, opened: OpenedModule, settings: dict[str, Any]
+    shape: ModuleShape, opened: OpenedModule, settings: dict[str, Any], data_dir: Path
 ) -> tuple[Any, dict[str, Any]]:
     """A module's object with its database, settings and projections; others come later.
 
@@ -35,7 +36,7 @@ def make_instance(
         ) from error
     for attribute in shape.databases:
         setattr(instance, attribute, opened.database)
-    for attribute, struct in decode_settings(shape, settings, opened.store.file.parent).items():
+    for attribute, struct in decode_settings(shape, settings, data_dir).items():
         setattr(instance, attribute, struct)
     projections: dict[str, Any] = {}
     for attribute, cls in shape.projections.items():
