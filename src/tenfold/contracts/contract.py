@@ -11,6 +11,7 @@ from typing import Any, Protocol, get_type_hints
 
 import msgspec
 
+from tenfold.contracts.caching import check_caching
 from tenfold.contracts.errors import ContractError
 from tenfold.contracts.operations import OPERATION_ATTRIBUTE, Declaration, Kind
 from tenfold.contracts.refusals import Refusal
@@ -98,6 +99,7 @@ def read_contract(contract: Callable[..., Contract]) -> ContractSpec:
                 f"{list(event.__struct_fields__)}."
             )
     _check_references(contract.__name__, operations, events)
+    check_caching(contract.__name__, operations)
     return ContractSpec(
         contract=contract,
         name=contract.__name__,

@@ -41,6 +41,11 @@ class Declaration(Struct):
     created: str | None = None
     settled_by: tuple[type[Event], ...] = ()
     cache_s: float | None = None
+    tags: tuple[str, ...] = ()
+    invalidated_by: tuple[type[Event], ...] = ()
+    cache_for: Literal["principal", "everyone"] = "principal"
+    stale_if_error_s: float = 0.0
+    invalidates: tuple[str, ...] = ()
     projections: tuple[str, ...] = ()
 
 
@@ -54,6 +59,7 @@ def command(
     turn: str | None = None,
     created: str | None = None,
     settled_by: Sequence[type[Event]] = (),
+    invalidates: Sequence[str] = (),
 ) -> Callable[[_Method], _Method]:
     """Declare a method that changes state.
 
@@ -73,6 +79,8 @@ def command(
         settled_by: events of the same contract that end what this command set
             off; the first whose order key is the reply's `id` ends a
             `Prefer: wait`.
+        invalidates: tags of the contract's queries, filled in from this
+            command's arguments, whose kept answers its commit drops.
     """
     method, path = _split_route(route)
     declaration = Declaration(
@@ -86,6 +94,7 @@ def command(
         turn=turn,
         created=created,
         settled_by=tuple(settled_by),
+        invalidates=_texts(invalidates, "invalidates"),
     )
     return _declare(declaration)
 
@@ -97,6 +106,10 @@ def query(
     raises: Sequence[type[Refusal]] = (),
     timeout_s: float = 10.0,
     cache_s: float | None = None,
+    tags: Sequence[str] = (),
+    invalidated_by: Sequence[type[Event]] = (),
+    cache_for: Literal["principal", "everyone"] = "principal",
+    stale_if_error_s: float = 0.0,
     projections: Sequence[str] = (),
 ) -> Callable[[_Method], _Method]:
     """Declare a method that changes nothing.
@@ -107,7 +120,17 @@ def query(
         who: `"anyone"`, `"internal"` (no route, calls only), or a permission.
         raises: every refusal that the handler may raise.
         timeout_s: seconds until the answer; above 0, at most 300.
-        cache_s: seconds for which a client may keep the answer (`Cache-Control`).
+        cache_s: seconds for which an answer may be kept, by the product's cache
+            and by clients (`Cache-Control`); above 0, at most a week.
+        tags: names of what the answer tells of, such as `"product:{product_id}"`,
+            filled in from the arguments, by which kept answers are dropped.
+        invalidated_by: events, of this contract or another, whose fields fill in
+            tags: each drops the answers that have them.
+        cache_for: `"principal"` keeps an answer for who asked; `"everyone"` lets
+            all callers of a tenant share it, and the handler then sees a caller
+            who is nobody in particular.
+        stale_if_error_s: seconds after `cache_s` for which an answer is still
+            given where a new one cannot be had.
         projections: names of the module's projections that the answer is read
             from; a caller who sends a position waits for them to reach it.
     """
@@ -120,9 +143,19 @@ def query(
         raises=tuple(raises),
         timeout_s=timeout_s,
         cache_s=cache_s,
+        tags=_texts(tags, "tags"),
+        invalidated_by=tuple(invalidated_by),
+        cache_for=cache_for,
+        stale_if_error_s=stale_if_error_s,
         projections=tuple(projections),
     )
     return _declare(declaration)
+
+
+def _texts(values: Sequence[str], name: str) -> tuple[str, ...]:
+    if isinstance(values, str):
+        raise ContractError(f"{name}={values!r} is one text. Write it as a list: [{values!r}].")
+    return tuple(values)
 
 
 def _split_route(route: str | None) -> tuple[str | None, str | None]:
