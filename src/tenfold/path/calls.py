@@ -36,7 +36,7 @@ from tenfold.path.handle import deadline_error, decide_outcome
 from tenfold.path.limit import Limit
 from tenfold.path.module import ModuleRuntime, new_trace
 from tenfold.path.operations import CompiledOperation
-from tenfold.path.positions import Positions
+from tenfold.path.positions import SEEN, Positions
 from tenfold.path.proxies import CallOptions, Proxy
 from tenfold.path.stops import Stops
 from tenfold.ports.clock import Clock, Ids
@@ -223,8 +223,10 @@ class Calls:
             behind = False
             if incoming.position is not None:
                 behind = not await self._positions.reached(operation, incoming.position)
+            message.freshness = freshness = self._positions.freshness(incoming.position)
             value = await operation.answer(message, incoming.arguments)
-            return Reply(value=value, trace=trace, position=incoming.position, behind=behind)
+            position = await self._positions.after_read(incoming.position, freshness)
+            return Reply(value=value, trace=trace, position=position, behind=behind)
         key = incoming.idempotency_key
         outcome = await operation.carry(
             message,
@@ -244,7 +246,9 @@ class Calls:
             value=outcome.value,
             trace=trace,
             replayed=outcome.replayed,
-            position=self._positions.token(operation.module.name, outcome.position),
+            position=await self._positions.after_commit(
+                operation.module.name, outcome.position, incoming.position
+            ),
         )
 
     async def _wait(self, operation: CompiledOperation, incoming: Incoming, reply: Reply) -> Reply:
@@ -269,6 +273,7 @@ class Calls:
             tenant=incoming.tenant,
             internal=incoming.internal,
             trace=reply.trace,
+            position=reply.position,
         )
         try:
             latest = await self._carry(read, again, read.timeout_s)
@@ -285,6 +290,7 @@ class Calls:
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
     ) -> Any:
+        seen = SEEN.get()
         reply = await self.call(
             Incoming(
                 operation=operation.spec,
@@ -293,8 +299,11 @@ class Calls:
                 tenant=options.tenant,
                 internal=True,
                 idempotency_key=options.key,
+                position=None if seen is None else seen.token,
             )
         )
+        if seen is not None:
+            seen.add(reply.position)
         return reply.value
 
     async def _from_message(
@@ -328,6 +337,7 @@ class Calls:
         message = Message(envelope, kind, module.name, parent.deadline, None)
         message.host = module
         if operation.is_query:
+            message.freshness = parent.freshness
             message.decision = options.decision and (parent.decision or parent.kind is not _QUERY)
             return await operation.answer(message, arguments)
         key = decide_call_key(operation, parent, options.key)

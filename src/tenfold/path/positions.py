@@ -1,17 +1,31 @@
-"""Positions: how far a caller has seen a module's log, so that it reads its own writes."""
+"""Positions: how far a caller has seen, so that it reads its own writes and time never goes back.
+
+A token is `name.epoch.position`, joined by `,` for several: for each module's
+log how far it is known, and for a database with replicas (its name begins with
+`DB`) the place in its log, with the timeline as the epoch.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Mapping
+from contextvars import ContextVar
 from typing import Protocol
 
+from tenfold.contracts.errors import StoreUnavailableError
 from tenfold.path.operations import CompiledOperation
+from tenfold.ports.replicas import Freshness, Replicas
 
-__all__ = ["ProjectionProgress", "Positions"]
+__all__ = ["SEEN", "Positions", "ProjectionProgress", "Seen", "merge_tokens", "read_token"]
 
+_log = logging.getLogger("tenfold.path")
 WAIT_S = 1.0
 """Seconds that a query waits for its projections, at the most, before it says that they lag."""
+_MOST_CHARACTERS = 2_000
+_DATABASE = "DB"
+_PRIMARY_ONLY = 10**18 - 1
+"""The place of a database whose own place could not be asked: only the primary has reached it."""
 
 
 class ProjectionProgress(Protocol):
@@ -26,18 +40,97 @@ class ProjectionProgress(Protocol):
         ...
 
 
+class Seen:
+    """What somebody has seen so far who makes several calls, such as a mounted application."""
+
+    __slots__ = ("token",)
+
+    def __init__(self, token: str | None = None) -> None:
+        self.token = token
+
+    def add(self, token: str | None) -> None:
+        """Note what a reply has shown."""
+        self.token = merge_tokens(self.token, token)
+
+
+SEEN: ContextVar[Seen | None] = ContextVar("tenfold_seen", default=None)
+"""What the calls from outside any message in this context share."""
+
+
+def read_token(token: str) -> dict[str, tuple[str, int]]:
+    """The parts of a token: epoch and position by name. What is malformed is left out."""
+    parts: dict[str, tuple[str, int]] = {}
+    for part in token[:_MOST_CHARACTERS].split(","):
+        pieces = part.strip().split(".")
+        if len(pieces) != 3:
+            continue
+        name, epoch, position = pieces
+        # "²" is a digit too, and no number.
+        if position.isascii() and position.isdigit() and len(position) < 19:
+            parts[name] = (epoch, int(position))
+    return parts
+
+
+def merge_tokens(one: str | None, other: str | None) -> str | None:
+    """The token of someone who has seen both. Of two epochs the second's is the present one."""
+    if one is None or other is None or one == other:
+        return other if one is None else one
+    parts = read_token(one)
+    for name, (epoch, position) in read_token(other).items():
+        known = parts.get(name)
+        if known is not None and known[0] == epoch:
+            position = max(position, known[1])
+        parts[name] = (epoch, position)
+    return ",".join(f"{name}.{epoch}.{position}" for name, (epoch, position) in parts.items())
+
+
 class Positions:
-    """Makes and reads position tokens: `module.epoch.position`, joined by `,` for several."""
+    """Makes and reads tokens. `replicas` is None where every read goes to one server."""
 
     def __init__(
-        self, epochs: Mapping[str, str], progress: Mapping[str, ProjectionProgress]
+        self,
+        epochs: Mapping[str, str],
+        progress: Mapping[str, ProjectionProgress],
+        replicas: Replicas | None = None,
     ) -> None:
         self._epochs = epochs
         self._progress = progress
+        self._replicas = replicas
 
     def token(self, module: str, position: int) -> str | None:
         """The token for one module's log; None before its first event."""
         return f"{module}.{self._epochs[module]}.{position}" if position else None
+
+    async def after_commit(self, module: str, position: int, before: str | None) -> str | None:
+        """The token of a command's reply, for a caller who had seen `before`."""
+        token = self.token(module, position)
+        if self._replicas is not None:
+            try:
+                place = await self._replicas.written()
+            except StoreUnavailableError as error:
+                # The command is committed, whatever this says.
+                _log.warning("How far the database's log has come could not be asked. %s", error)
+                place = _PRIMARY_ONLY
+            token = merge_tokens(token, self._place(self._replicas, place))
+        return merge_tokens(before, token)
+
+    def freshness(self, token: str | None) -> Freshness | None:
+        """How new the reads of a caller with this token must be; None where all are."""
+        if self._replicas is None:
+            return None
+        part = None if token is None else read_token(token).get(_DATABASE + self._replicas.server)
+        if part is None:
+            return Freshness(0)
+        timeline, place = part
+        known = timeline == str(self._replicas.timeline) and place < _PRIMARY_ONLY
+        return Freshness(place if known else None)
+
+    async def after_read(self, token: str | None, freshness: Freshness | None) -> str | None:
+        """The token of a query's reply, for a caller who came with `token`."""
+        if freshness is None or self._replicas is None or not freshness.touched:
+            return token
+        place = await self._replicas.seen(freshness)
+        return merge_tokens(token, self._place(self._replicas, place))
 
     async def reached(self, operation: CompiledOperation, token: str) -> bool:
         """Wait until the projections that a query reads have reached a token, within a bound.
@@ -47,9 +140,13 @@ class Positions:
         """
         progress = self._progress.get(operation.module.name)
         projections = operation.spec.declaration.projections
-        wanted = self._read(token)
-        if progress is None or not projections or not wanted:
+        if progress is None or not projections:
             return True
+        wanted = {
+            name: position
+            for name, (epoch, position) in read_token(token).items()
+            if self._epochs.get(name) == epoch
+        }
         try:
             async with asyncio.timeout(WAIT_S):
                 for projection in projections:
@@ -60,15 +157,5 @@ class Positions:
             return False
         return True
 
-    def _read(self, token: str) -> dict[str, int]:
-        wanted: dict[str, int] = {}
-        for part in token[:1000].split(","):
-            pieces = part.strip().split(".")
-            if len(pieces) != 3:
-                continue
-            module, epoch, position = pieces
-            # "²" is a digit too, and no number.
-            number = position.isascii() and position.isdigit() and len(position) < 19
-            if number and self._epochs.get(module) == epoch:
-                wanted[module] = int(position)
-        return wanted
+    def _place(self, replicas: Replicas, place: int) -> str:
+        return f"{_DATABASE}{replicas.server}.{replicas.timeline}.{place}"

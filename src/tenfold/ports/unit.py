@@ -16,6 +16,7 @@ from tenfold.contracts.operations import Kind
 from tenfold.contracts.refusals import Refusal
 from tenfold.contracts.structs import Struct
 from tenfold.ports.records import EventRecord, InboxKey, QueueEntry, ReplyKey, StoredReply
+from tenfold.ports.replicas import Freshness
 
 __all__ = [
     "CURRENT",
@@ -158,6 +159,7 @@ class Message:
         "deadline",
         "effects",
         "envelope",
+        "freshness",
         "generation",
         "host",
         "kind",
@@ -177,6 +179,8 @@ class Message:
         self.calls: dict[str, int] | None = None
         self.effects = False
         self.decision = False
+        self.freshness: Freshness | None = None
+        """How new its reads must be, where there are replicas to read from."""
         self.projection: str | None = None
         self.generation = 1
         self.host: Any = None

@@ -199,6 +199,12 @@ def _topology(name: str, table: _TopologyTable, origins: Origins) -> Topology:
                 f"itself, and `{key}` asks for more.",
                 'Leave it out, or say kind = "postgres" under database.',
             )
+    if processes.web + processes.workers < 1:
+        raise origins.mistake(
+            ("processes", "web"),
+            "the topology has neither web nor worker processes.",
+            "Ask for at least one.",
+        )
     if kind == "sqlite" and ("database", "url") in origins.lines and table.database.url:
         raise origins.mistake(
             ("database", "url"),

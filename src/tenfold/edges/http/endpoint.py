@@ -30,7 +30,7 @@ from tenfold.path.entry import Entry, Incoming
 __all__ = ["Endpoint", "has_body"]
 
 _POSITION_PART = rb"[A-Za-z0-9_]{1,64}\.[A-Za-z0-9_-]{1,64}\.[0-9]{1,18}"
-_POSITION = re.compile(rb"%b(?:,%b){0,7}" % (_POSITION_PART, _POSITION_PART))
+_POSITION = re.compile(rb"%b(?:,%b){0,31}" % (_POSITION_PART, _POSITION_PART))
 """`module.epoch.position`, joined by commas where there are several."""
 
 
