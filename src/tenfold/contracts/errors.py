@@ -20,6 +20,7 @@ __all__ = [
     "OutOfUnitOfWorkError",
     "Outcome",
     "OverloadedError",
+    "RateLimitedError",
     "StoreUnavailableError",
     "TenfoldError",
     "UndeclaredRefusalError",
@@ -111,6 +112,30 @@ class OverloadedError(TenfoldError):
     def __init__(self, message: str, *, retry_after_s: float = 1.0) -> None:
         super().__init__(message)
         self.retry_after_s = retry_after_s
+
+
+class RateLimitedError(TenfoldError):
+    """The caller has used up a limit of so many in so long; nothing was begun.
+
+    Retry after `retry_after_s`. `policy` is the limit's name: `limit` in any `window_s` seconds.
+    """
+
+    code = "admit.rate_limited"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        retry_after_s: float = 1.0,
+        policy: str = "",
+        limit: int = 0,
+        window_s: int = 0,
+    ) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+        self.policy = policy
+        self.limit = limit
+        self.window_s = window_s
 
 
 class KeyReusedError(TenfoldError):

@@ -47,6 +47,8 @@ class Declaration(Struct):
     stale_if_error_s: float = 0.0
     invalidates: tuple[str, ...] = ()
     projections: tuple[str, ...] = ()
+    rate: str | None = None
+    priority: Literal["critical", "normal", "background"] = "normal"
 
 
 def command(
@@ -60,6 +62,8 @@ def command(
     created: str | None = None,
     settled_by: Sequence[type[Event]] = (),
     invalidates: Sequence[str] = (),
+    rate: str | None = None,
+    priority: Literal["critical", "normal", "background"] = "normal",
 ) -> Callable[[_Method], _Method]:
     """Declare a method that changes state.
 
@@ -81,6 +85,9 @@ def command(
             `Prefer: wait`.
         invalidates: tags of the contract's queries, filled in from this
             command's arguments, whose kept answers its commit drops.
+        rate: how often one principal may call it, such as `"10/minute"`.
+        priority: who goes first when there is more to do than one process can:
+            `"background"` is turned away at half of its limit, `"critical"` at twice.
     """
     method, path = _split_route(route)
     declaration = Declaration(
@@ -95,6 +102,8 @@ def command(
         created=created,
         settled_by=tuple(settled_by),
         invalidates=_texts(invalidates, "invalidates"),
+        rate=rate,
+        priority=priority,
     )
     return _declare(declaration)
 
@@ -111,6 +120,8 @@ def query(
     cache_for: Literal["principal", "everyone"] = "principal",
     stale_if_error_s: float = 0.0,
     projections: Sequence[str] = (),
+    rate: str | None = None,
+    priority: Literal["critical", "normal", "background"] = "normal",
 ) -> Callable[[_Method], _Method]:
     """Declare a method that changes nothing.
 
@@ -133,6 +144,8 @@ def query(
             given where a new one cannot be had.
         projections: names of the module's projections that the answer is read
             from; a caller who sends a position waits for them to reach it.
+        rate: how often one principal may call it, such as `"100/minute"`.
+        priority: as of a command.
     """
     method, path = _split_route(route)
     declaration = Declaration(
@@ -148,6 +161,8 @@ def query(
         cache_for=cache_for,
         stale_if_error_s=stale_if_error_s,
         projections=tuple(projections),
+        rate=rate,
+        priority=priority,
     )
     return _declare(declaration)
 
