@@ -199,7 +199,7 @@ class Plan(ABC):
             try:
                 return self._fast(parameters, tenant)
             except KeyError:
-                raise shape.wrong(parameters) from None  # type: ignore[no-any-return]
+                raise shape.wrong(parameters) from None
         self._check_names(parameters)
         return tuple([self._one_value(slot, parameters, tenant) for slot in shape.slots])
 

@@ -24,6 +24,7 @@ from sqlalchemy.sql.visitors import InternalTraversal
 from tenfold.tables.errors import ParameterError, TableDeclarationError
 
 __all__ = [
+    "WORDS_FUNCTION",
     "Matches",
     "SearchIndex",
     "create_search_sql",
@@ -38,6 +39,8 @@ _INFO: Final = "tenfold_search"
 _WORD: Final = re.compile(r"[^\W_]+")
 _MOST_WORDS: Final = 16
 _NOTHING: Final = '""'
+WORDS_FUNCTION: Final = "tenfold_words"
+"""PostgreSQL's function that takes a text apart; one in each schema that has a search index."""
 
 
 class SearchIndex:
