@@ -1,4 +1,7 @@
-"""uvicorn's HTTP protocol, bounded: how large a request's head and framing may be, and how slow."""
+"""uvicorn's HTTP protocol, bounded: how large a request's head and framing may be, and how slow.
+
+And drained: see `draining` for when a connection is closed.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,9 @@ from asyncio import AbstractEventLoop, BaseTransport, TimerHandle, Transport
 from typing import Any, ClassVar
 
 import msgspec
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+
+from tenfold.runtimes.draining import Drain, has_input
 
 __all__ = ["bounded_protocol"]
 
@@ -17,7 +22,12 @@ _PROBLEMS = {
 }
 
 
-def bounded_protocol(*, max_head_bytes: int, head_timeout_s: float) -> type[HttpToolsProtocol]:
+_LOOK_AGAIN_S = 0.05
+
+
+def bounded_protocol(
+    *, max_head_bytes: int, head_timeout_s: float, drain: Drain | None = None
+) -> type[HttpToolsProtocol]:
     """A protocol class for `uvicorn.Config(http=...)`.
 
     Args:
@@ -25,11 +35,16 @@ def bounded_protocol(*, max_head_bytes: int, head_timeout_s: float) -> type[Http
             last chunk; more is answered 431.
         head_timeout_s: from a connection's start, or a request's first byte, to the end of
             its headers; later is answered 408.
+        drain: what the server's connections take leave by.
     """
     return type(
         "BoundedHttpProtocol",
         (_BoundedHttpProtocol,),
-        {"max_head_bytes": max_head_bytes, "head_timeout_s": head_timeout_s},
+        {
+            "max_head_bytes": max_head_bytes,
+            "head_timeout_s": head_timeout_s,
+            "drain": drain or Drain(),
+        },
     )
 
 
@@ -80,6 +95,7 @@ class _BoundedHttpProtocol(HttpToolsProtocol):
 
     max_head_bytes: ClassVar[int]
     head_timeout_s: ClassVar[float]
+    drain: ClassVar[Drain]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -89,16 +105,49 @@ class _BoundedHttpProtocol(HttpToolsProtocol):
         self._body_came = False
         self._framing_bytes = 0
         self._timer: TimerHandle | None = None
+        self._last: RequestResponseCycle | None = None
 
     def connection_made(self, transport: BaseTransport) -> None:
         """Begin to wait for the first request."""
         super().connection_made(transport)  # type: ignore[arg-type]
         self._watch()
+        self.drain.opened(self)
+        if self.drain.began:
+            self.begin_drain(keep_idle=self.drain.keep_idle)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Stop waiting."""
         self._unwatch()
+        self._unset_keepalive_if_required()
         super().connection_lost(exc)
+        self.drain.closed(self)
+
+    def begin_drain(self, *, keep_idle: bool) -> None:
+        """See `DrainingConnection.begin_drain`."""
+        if self.cycle is not None and not self.cycle.response_complete:
+            self._take_leave()
+        elif self._in_head and self._head_bytes:
+            pass  # a request is on its way: it is told in its answer
+        elif not keep_idle:
+            self._unset_keepalive_if_required()
+            self.timeout_keep_alive_handler()
+        elif self.timeout_keep_alive_task is None:
+            self._rest(self.timeout_keep_alive)
+
+    def shutdown(self) -> None:
+        """Begin to drain, where the server does not know of it."""
+        if not self.drain.began:
+            self.begin_drain(keep_idle=False)
+
+    def timeout_keep_alive_handler(self) -> None:
+        """Close a connection that rests, unless its next request has come just now."""
+        self.timeout_keep_alive_task = None
+        if self.transport.is_closing():
+            return
+        if has_input(self.transport):
+            self._rest(_LOOK_AGAIN_S)
+        else:
+            self.transport.close()
 
     def data_received(self, data: bytes) -> None:
         """Read on; what ends in the middle of a head is counted and timed.
@@ -111,6 +160,8 @@ class _BoundedHttpProtocol(HttpToolsProtocol):
         super().data_received(data)
         if self.transport.is_closing():
             return
+        if self._rests() and self.timeout_keep_alive_task is None:
+            self._rest(self.timeout_keep_alive)  # empty lines before a request are none
         if self._in_body and not self._body_came:
             self._framing_bytes += len(data)
             if self._framing_bytes > self.max_head_bytes:
@@ -149,6 +200,8 @@ class _BoundedHttpProtocol(HttpToolsProtocol):
         cycle = self.cycle
         if cycle is not None and self.scope["method"] != "HEAD":  # which has no body to wait for
             cycle.transport = _OneWrite(cycle.transport, self.loop)  # type: ignore[assignment]
+        if self.drain.began:
+            self._take_leave()
 
     def on_body(self, body: bytes) -> None:
         """Something of the body came."""
@@ -161,12 +214,42 @@ class _BoundedHttpProtocol(HttpToolsProtocol):
         self._in_body = False
         super().on_message_complete()
 
+    def on_response_complete(self) -> None:
+        """Go on to the next request, or rest."""
+        super().on_response_complete()
+        drain = self.drain
+        if drain.began and not drain.keep_idle and self._rests():
+            self.begin_drain(keep_idle=False)
+
     def send_400_response(self, msg: str) -> None:
         """Answer what is no HTTP, and close."""
         self._refuse(400, "What was sent is not a request of HTTP/1.1.")
 
     def _unsupported_upgrade_warning(self) -> None:
         """Say nothing: what asks for another protocol is answered in this one (RFC 9110, 7.8)."""
+
+    def _take_leave(self) -> None:
+        """Let the answer to the newest request say that it is the last.
+
+        One whose head has gone already has promised to go on, and is kept to it:
+        then the next answer says it. Of requests that wait in a row all are answered.
+        """
+        before, newest = self._last, self.cycle
+        if before is not None and before is not newest and not before.response_started:
+            before.keep_alive = True
+        self._last = None
+        if newest.keep_alive and not newest.response_started:
+            newest.keep_alive = False
+            self._last = newest
+
+    def _rests(self) -> bool:
+        """Whether all that came was answered, and nothing of a next request has come."""
+        return self.cycle is not None and self.cycle.response_complete and not self._in_head
+
+    def _rest(self, seconds: float) -> None:
+        self.timeout_keep_alive_task = self.loop.call_later(
+            seconds, self.timeout_keep_alive_handler
+        )
 
     def _take_authority(self) -> None:
         """Let the host that a target names hold, whatever Host says (RFC 9112, section 3.2.2)."""

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import errno
-import ipaddress
+import logging
 import os
 import signal
 import socket
@@ -18,20 +17,23 @@ import uvloop
 
 from tenfold import __version__
 from tenfold.contracts.envelope import OPERATOR
-from tenfold.contracts.errors import TenfoldError, UserMistakeError
+from tenfold.contracts.errors import TenfoldError
 from tenfold.edges.http.app import http_app
 from tenfold.edges.http.asgi import ASGIApp
 from tenfold.edges.http.settings import HttpProduct, HttpSettings, ReadinessState
 from tenfold.observe.metrics import render_metrics
+from tenfold.runtimes.draining import Drain, DrainOrder
 from tenfold.runtimes.gauges import Gauges
 from tenfold.runtimes.http_protocol import bounded_protocol
+from tenfold.runtimes.listening import bind, bracketed, greeting, refuse_open_doors
 from tenfold.runtimes.lock import DataLock
 from tenfold.runtimes.process import RunningProduct, running
 from tenfold.runtimes.settings import HttpLimits
 from tenfold.runtimes.topology import Product
 
-__all__ = ["MountNotStartedError", "PortInUseError", "ServerExit", "serve"]
+__all__ = ["MountNotStartedError", "ServerExit", "StopWish", "serve", "serve_http", "signals"]
 
+_log = logging.getLogger("tenfold.server")
 _SAME_WISH_S = 1.0
 """Seconds in which a second signal is the same wish: a terminal's group and make send it twice."""
 
@@ -51,10 +53,23 @@ class MountNotStartedError(TenfoldError):
     code = "run.mount_not_started"
 
 
-class PortInUseError(TenfoldError):
-    """Another process listens on the port; nothing was started."""
+class StopWish:
+    """Whether this process was asked to stop, and how."""
 
-    code = "run.port_in_use"
+    def __init__(self, order: DrainOrder) -> None:
+        """Begin unasked.
+
+        Args:
+            order: how to stop if nobody says how.
+        """
+        self.order = order
+        self.asked = asyncio.Event()
+
+    def ask(self, order: DrainOrder | None = None) -> None:
+        """Ask for it; the first one counts."""
+        if not self.asked.is_set():
+            self.order = order or self.order
+            self.asked.set()
 
 
 def serve(product: Product, *, say: Callable[[str], None] = print) -> int:
@@ -67,10 +82,10 @@ def serve(product: Product, *, say: Callable[[str], None] = print) -> int:
         started; whatever a module's start raises.
     """
     limits = product.topology.http
-    _refuse_open_doors(limits, product)
+    refuse_open_doors(limits, product.origins)
     lock = DataLock.acquire(product.data_dir, "tenfold run")
     try:
-        listener = _bind(limits)
+        listener = bind(limits)
         try:
             with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
                 runner.run(_serve(product, lock, listener, say))
@@ -85,26 +100,53 @@ def serve(product: Product, *, say: Callable[[str], None] = print) -> int:
 async def _serve(
     product: Product, lock: DataLock, listener: socket.socket, say: Callable[[str], None]
 ) -> None:
-    stop = asyncio.Event()
-    with _signals(stop):
+    # Nobody takes over from the only process, so it has no reason to wait for those who rest.
+    wish = StopWish(DrainOrder(keep_idle=False))
+    with signals(wish):
         async with running(product, lock, seed=True) as process:
-            if stop.is_set():
-                return
-            state = _Readiness()
-            server = _Server(_config(process, state))
-            serving = asyncio.create_task(_listen(server, listener))
-            stopping = asyncio.create_task(stop.wait())
-            began = asyncio.create_task(server.began.wait())
-            await asyncio.wait([serving, began], return_when=asyncio.FIRST_COMPLETED)
-            if server.started:
-                state.value = ReadinessState.READY
-                say(_greeting(product, listener))
-            await asyncio.wait([serving, stopping], return_when=asyncio.FIRST_COMPLETED)
-            began.cancel()
-            state.value = ReadinessState.DRAINING
-            server.should_exit = True
-            stopping.cancel()
-            await serving
+            await serve_http(
+                process, listener, wish, lambda: say(_greeting(product, listener)), drain=Drain()
+            )
+
+
+async def serve_http(
+    process: RunningProduct,
+    listener: socket.socket,
+    wish: StopWish,
+    ready: Callable[[], None],
+    *,
+    drain: Drain,
+) -> None:
+    """Serve a product that runs here until it is wished to stop, then drain.
+
+    Args:
+        listener: bound; it may be shared with other processes, and is closed when the
+            drain begins.
+        ready: is called when connections are accepted.
+    Raises: MountNotStartedError.
+    """
+    if wish.asked.is_set():
+        return
+    state = _Readiness()
+    server = _Server(_config(process, state, drain), drain)
+    serving = asyncio.create_task(_listen(server, listener))
+    asked = asyncio.create_task(wish.asked.wait())
+    began = asyncio.create_task(server.began.wait())
+    await asyncio.wait([serving, began], return_when=asyncio.FIRST_COMPLETED)
+    if server.started:
+        state.value = ReadinessState.READY
+        ready()
+    await asyncio.wait([serving, asked], return_when=asyncio.FIRST_COMPLETED)
+    began.cancel()
+    asked.cancel()
+    state.value = ReadinessState.DRAINING
+    if wish.order.linger_s and not serving.done():
+        # A balancer may still send somebody: who comes is answered, and told to go.
+        drain.begin(keep_idle=True)
+        await asyncio.wait([serving], timeout=wish.order.linger_s)
+    server.keep_idle = wish.order.keep_idle
+    server.should_exit = True
+    await serving
 
 
 async def _listen(server: _Server, listener: socket.socket) -> None:
@@ -122,14 +164,40 @@ class _Readiness:
 
 
 class _Server(uvicorn.Server):
-    def __init__(self, config: uvicorn.Config) -> None:
+    def __init__(self, config: uvicorn.Config, drain: Drain) -> None:
         super().__init__(config)
         self.began = asyncio.Event()
+        self.keep_idle = True
+        self._drain = drain
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Begin to listen, and say so."""
         await super().startup(sockets)
         self.began.set()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Accept no more, let every connection end, within a bound; then end the mounts.
+
+        In place of uvicorn's own, which closes connections that rest or whose
+        request is half here, and takes back a keep-alive that an answer promised.
+        """
+        for server in self.servers:
+            server.close()
+        for each in sockets or []:
+            each.close()
+        self._drain.begin(keep_idle=self.keep_idle)
+        try:
+            async with asyncio.timeout(self.config.timeout_graceful_shutdown):
+                await self._drain.wait_closed()
+                while self.server_state.tasks:  # whose callers have left
+                    await asyncio.wait(list(self.server_state.tasks))
+        except TimeoutError:
+            left = list(self.server_state.tasks)
+            if left:
+                _log.error("%d requests did not end in time and are interrupted.", len(left))
+            for task in left:
+                task.cancel()
+        await self.lifespan.shutdown()
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -138,15 +206,16 @@ class _Server(uvicorn.Server):
 
 
 @contextmanager
-def _signals(stop: asyncio.Event) -> Iterator[None]:
+def signals(wish: StopWish) -> Iterator[None]:
+    """Take SIGINT and SIGTERM for a wish to stop; another, a second later, ends the process."""
     loop = asyncio.get_running_loop()
     asked_s = 0.0
 
     def received() -> None:
         nonlocal asked_s
-        if not stop.is_set():
+        if not wish.asked.is_set():
             asked_s = loop.time()
-            stop.set()
+            wish.ask()
         elif loop.time() - asked_s > _SAME_WISH_S:
             print("Stopping at once; what was not committed is not done.", file=sys.stderr)
             sys.stderr.flush()
@@ -163,12 +232,13 @@ def _signals(stop: asyncio.Event) -> Iterator[None]:
             signal.signal(number, signal.SIG_IGN)
 
 
-def _config(process: RunningProduct, state: _Readiness) -> uvicorn.Config:
+def _config(process: RunningProduct, state: _Readiness, drain: Drain) -> uvicorn.Config:
     limits = process.product.topology.http
     app = http_app(process.host.entry, _http_product(process, state))
     protocol = bounded_protocol(
         max_head_bytes=limits.max_header_bytes + limits.max_target_bytes,
         head_timeout_s=limits.header_timeout_s,
+        drain=drain,
     )
     return uvicorn.Config(
         app,
@@ -230,72 +300,11 @@ def _allowed_hosts(limits: HttpLimits) -> tuple[str, ...]:
     Without them a web page could reach the product through a name of its own
     that resolves to this machine, and act as its operator.
     """
-    own = ["localhost", "127.0.0.1", "[::1]", _bracketed(limits.host), *limits.allowed_hosts]
+    own = ["localhost", "127.0.0.1", "[::1]", bracketed(limits.host), *limits.allowed_hosts]
     return tuple(dict.fromkeys(name.lower() for name in own))
 
 
-def _refuse_open_doors(limits: HttpLimits, product: Product) -> None:
-    """Nobody outside this machine may act as the operator without saying who they are."""
-    if _is_loopback(limits.host):
-        return
-    place = product.origins.of(("http", "host")) if product.origins is not None else "default"
-    raise UserMistakeError(
-        f"{place}: the host is {limits.host!r}, which other machines can reach, and callers are "
-        "not authenticated: everyone who connects would act as the operator. Nothing was "
-        "started. Listen on 127.0.0.1, and let a proxy that authenticates its callers forward "
-        "to it."
-    )
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return False
-
-
-def _bind(limits: HttpLimits) -> socket.socket:
-    host = "127.0.0.1" if limits.host == "localhost" else limits.host.strip("[]")
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind((host, limits.port))
-    except OSError as error:
-        listener.close()
-        if error.errno == errno.EADDRINUSE:
-            raise PortInUseError(
-                f"Another process listens on {limits.host}:{limits.port}. Nothing was started. "
-                "Stop it, or choose another port with --port or PORT."
-            ) from error
-        raise UserMistakeError(
-            f"{limits.host}:{limits.port} cannot be listened on: {error.strerror}. Nothing was "
-            "started. Choose another with --host and --port."
-        ) from error
-    listener.setblocking(False)
-    return listener
-
-
-def _bracketed(host: str) -> str:
-    return f"[{host.strip('[]')}]" if ":" in host else host
-
-
 def _greeting(product: Product, listener: socket.socket) -> str:
-    host = _bracketed(product.topology.http.host)
+    host = bracketed(product.topology.http.host)
     url = f"http://{host}:{listener.getsockname()[1]}"
-    lines = [f"Tenfold {__version__} · {product.name} · topology {product.topology.name}", ""]
-    if "/" in product.mounts:
-        lines.append(f"  open     {url}/")
-    lines += [f"  mounted  {url}{path}" for path in product.mounts if path != "/"]
-    lines += [
-        f"  API      {url}/docs",
-        f"  data     {product.data_dir}",
-        "",
-        "  Callers are not authenticated: whoever connects from this machine acts as its",
-        "  operator. Other machines cannot connect.",
-        "",
-        "Ctrl-C drains and stops.",
-    ]
-    return "\n".join(lines)
+    return greeting(product.name, product.topology.name, product.mounts, product.data_dir, url)

@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from tenfold.runtimes.server import MountNotStartedError, PortInUseError, serve
+from tenfold.runtimes.listening import PortInUseError
+from tenfold.runtimes.server import MountNotStartedError, serve
 from tenfold.runtimes.settings import HttpLimits
 from tenfold.runtimes.topology import Product, Topology
 

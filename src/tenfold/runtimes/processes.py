@@ -1,0 +1,108 @@
+"""The processes of one machine: which there are, and when one that ended is started again.
+
+What is here decides and does nothing; `supervisor` and `slots` carry it out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from enum import Enum
+
+from tenfold.contracts.structs import Struct
+from tenfold.runtimes.settings import ProcessSettings
+
+__all__ = [
+    "PlannedProcess",
+    "ProcessRole",
+    "Rollout",
+    "decide_failures",
+    "decide_processes",
+    "decide_restart",
+    "decide_rollout",
+]
+
+_MOST_DOUBLINGS = 30
+
+
+class ProcessRole(Enum):
+    """What one process does.
+
+    `WEB` answers requests, `WORKER` does background work, `ALL` does both.
+    """
+
+    ALL = "all"
+    WEB = "web"
+    WORKER = "worker"
+
+    @property
+    def serves(self) -> bool:
+        """Whether it answers requests over HTTP."""
+        return self is not ProcessRole.WORKER
+
+
+class PlannedProcess(Struct):
+    """One process that there is to be: its name, which it keeps through restarts, and its role."""
+
+    name: str
+    role: ProcessRole
+
+
+class Rollout(Struct):
+    """What a rolling restart does, in this order: replace or add these, then end those."""
+
+    begin: tuple[PlannedProcess, ...]
+    end: tuple[str, ...]
+
+
+def decide_processes(settings: ProcessSettings) -> tuple[PlannedProcess, ...]:
+    """The processes that the settings mean; web processes do both where there are no workers."""
+    role = ProcessRole.WEB if settings.workers else ProcessRole.ALL
+    web = [PlannedProcess(name=f"web-{n + 1}", role=role) for n in range(settings.web)]
+    workers = [
+        PlannedProcess(name=f"worker-{n + 1}", role=ProcessRole.WORKER)
+        for n in range(settings.workers)
+    ]
+    return (*web, *workers)
+
+
+def decide_failures(failures: int, *, served_s: float | None, settings: ProcessSettings) -> int:
+    """How many times in a row a process has failed, now that it ended by itself.
+
+    Args:
+        failures: before this end.
+        served_s: seconds from ready to end; None where it was never ready.
+    Returns: 1 after it has served for as long as the longest wait, since that
+        was no failing start; else one more.
+    """
+    if served_s is not None and served_s >= settings.restart_max_s:
+        return 1
+    return failures + 1
+
+
+def decide_restart(failures: int, *, chance: float, settings: ProcessSettings) -> float:
+    """Seconds until a process that ended by itself is started again.
+
+    Doubled at each failure in a row, and between half and all of that by chance,
+    so that processes which fell together do not come back together.
+
+    Args:
+        failures: in a row, at least 1.
+        chance: from 0 to 1.
+    """
+    doublings = min(failures - 1, _MOST_DOUBLINGS)
+    wait_s = min(settings.restart_min_s * 2.0**doublings, settings.restart_max_s)
+    return wait_s * (0.5 + chance / 2)
+
+
+def decide_rollout(running: Sequence[str], wanted: Sequence[PlannedProcess]) -> Rollout:
+    """How to get from the processes that run to those that are wanted, one at a time.
+
+    Workers go first: new code understands what old code has published, while
+    what new code publishes should find workers that know it.
+    """
+    names = {process.name for process in wanted}
+    workers = [process for process in wanted if not process.role.serves]
+    serving = [process for process in wanted if process.role.serves]
+    return Rollout(
+        begin=(*workers, *serving), end=tuple(name for name in running if name not in names)
+    )
