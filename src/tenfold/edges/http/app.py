@@ -56,7 +56,9 @@ class _HttpEdge:
         self._product = product
         self._settings = product.settings
         self._mounts = Mounts(
-            product.mounts, lambda: product.readiness() is ReadinessState.DRAINING
+            product.mounts,
+            lambda: product.readiness() is ReadinessState.DRAINING,
+            positions=product.settings.position_cookies,
         )
         self._cors = Cors(product.settings) if product.settings.allowed_origins else None
         self._routes: Routes[_Target] = Routes()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from asyncio import CancelledError
 from collections.abc import Sequence
 
@@ -23,15 +22,12 @@ from tenfold.edges.http.exchange import (
 from tenfold.edges.http.forms import form_of_content, negotiate
 from tenfold.edges.http.problems import RESERVED
 from tenfold.edges.http.replies import ReplyWriter
+from tenfold.edges.http.seen import position_cookie, position_of
 from tenfold.edges.http.settings import HttpProduct
 from tenfold.edges.http.waiting import DisconnectWatch, guarded
 from tenfold.path.entry import Entry, Incoming
 
 __all__ = ["Endpoint", "has_body"]
-
-_POSITION_PART = rb"[A-Za-z0-9_]{1,64}\.[A-Za-z0-9_-]{1,64}\.[0-9]{1,18}"
-_POSITION = re.compile(rb"%b(?:,%b){0,31}" % (_POSITION_PART, _POSITION_PART))
-"""`module.epoch.position`, joined by commas where there are several."""
 
 
 def has_body(spec: OperationSpec) -> bool:
@@ -93,7 +89,8 @@ class Endpoint:
                     detail="is required and missing",
                 )
             wait_s = wait_of(headers, product.settings.max_wait_s)
-        sent = headers.get(b"tenfold-position")
+        cookies = product.settings.position_cookies
+        position = position_of(headers, cookies=cookies)
         incoming = Incoming(
             operation=self._spec,
             arguments=arguments,
@@ -101,7 +98,7 @@ class Endpoint:
             tenant=product.tenant,
             trace=exchange.trace,
             idempotency_key=key,
-            position=_position(sent) if sent is not None else None,
+            position=position,
             wait_s=wait_s,
         )
         watch = DisconnectWatch(exchange.receive, product.settings.disconnect_check_s)
@@ -112,7 +109,10 @@ class Endpoint:
             if not watch.gone:
                 raise
             raise ClientGoneError from None
-        return self._writer.write(reply, arguments, headers, form, wait_s)
+        answer = self._writer.write(reply, arguments, headers, form, wait_s)
+        if cookies and reply.position is not None and reply.position != position:
+            answer.headers.append(position_cookie(reply.position))
+        return answer
 
     async def _from_body(self, exchange: Exchange, values: Sequence[str]) -> msgspec.Struct:
         content_type = exchange.headers.get(b"content-type")
@@ -139,16 +139,6 @@ def _refuse_query(query: bytes) -> None:
         field=name,
         detail="was sent in the query string, and belongs in the body",
     )
-
-
-def _position(sent: bytes) -> str:
-    if _POSITION.fullmatch(sent) is None:
-        raise UnreadableRequestError(
-            "The Tenfold-Position is none that this product gave. Send the one of an earlier "
-            "reply unchanged, or leave it out.",
-            field="Tenfold-Position",
-        )
-    return sent.decode("ascii")
 
 
 def _created(name: str, spec: OperationSpec, product: HttpProduct) -> OperationSpec | None:

@@ -8,6 +8,7 @@ from typing import Any
 
 from tenfold.contracts.errors import ContractError, TenfoldError
 from tenfold.edges.http.asgi import ASGIApp, Receive, Scope, Send
+from tenfold.edges.http.seen import serve_seen
 
 __all__ = ["DRAINING", "MountFailedError", "Mounts"]
 
@@ -25,13 +26,18 @@ class Mounts:
     """The mounted applications, the longest prefix first."""
 
     def __init__(
-        self, mounts: Mapping[str, ASGIApp], draining: Callable[[], bool] = lambda: False
+        self,
+        mounts: Mapping[str, ASGIApp],
+        draining: Callable[[], bool] = lambda: False,
+        *,
+        positions: bool = False,
     ) -> None:
         """Take the mounts.
 
         Args:
             draining: whether the product is stopping; each request's state has it as
                 `tenfold.draining`, since an answer without an end must then end itself.
+            positions: let their calls see what their clients have seen, by a cookie.
         Raises: ContractError for a prefix that does not begin with a slash, or ends with one.
         """
         for prefix in mounts:
@@ -41,6 +47,7 @@ class Mounts:
                     "without a slash at its end."
                 )
         self._draining = draining
+        self._positions = positions
         ordered = sorted(mounts.items(), key=lambda item: (-len(item[0]), item[0]))
         self._mounts = [
             ("" if prefix == "/" else prefix, app, _Lifespan(prefix, app))
@@ -63,7 +70,10 @@ class Mounts:
         inner = dict(scope)
         inner["root_path"] = scope.get("root_path", "") + prefix
         inner["state"] = {**state, DRAINING: self._draining}
-        await app(inner, receive, send)
+        if self._positions and scope["type"] == "http":
+            await serve_seen(app, inner, receive, send)
+        else:
+            await app(inner, receive, send)
         return True
 
     async def start(self) -> None:

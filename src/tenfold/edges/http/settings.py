@@ -35,7 +35,9 @@ class HttpSettings(Struct):
     `allowed_hosts` are the host names that the product answers to, without
     port; empty means any. A product that trusts its callers for where they
     come from, as on loopback, must name them, or a web page can reach it
-    through a name of its own that resolves to this machine.
+    through a name of its own that resolves to this machine. `position_cookies`
+    gives browsers their position token in a cookie, so that they read their own
+    writes where several servers answer.
     """
 
     max_body_bytes: int = 1_048_576
@@ -49,6 +51,7 @@ class HttpSettings(Struct):
     disconnect_check_s: float = 0.2
     allowed_origins: tuple[str, ...] = ()
     allowed_hosts: tuple[str, ...] = ()
+    position_cookies: bool = False
 
 
 class HttpProduct(Struct):
