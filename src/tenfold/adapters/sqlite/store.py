@@ -22,16 +22,12 @@ from tenfold.adapters.sqlite.writer import (
     Task,
     UnitTask,
     Writer,
-    close_handler,
 )
-from tenfold.contracts.errors import (
-    AwaitInsideUnitOfWorkError,
-    LeaseLostError,
-    StoreUnavailableError,
-)
+from tenfold.contracts.errors import LeaseLostError, StoreUnavailableError
 from tenfold.ports.clock import Clock
 from tenfold.ports.news import CommitNews
-from tenfold.ports.unit import GuardLoop, Unit, UnitLostError, UnitResult, foreign_await
+from tenfold.ports.stepping import close_handler, refuse_await
+from tenfold.ports.unit import GuardLoop, Unit, UnitLostError, UnitResult
 
 if TYPE_CHECKING:
     from sqlalchemy import Table
@@ -190,9 +186,7 @@ class SqliteStore:
                 awaited = context.run(handler.send, None)
             except StopIteration as stop:
                 return stop.value
-            error = foreign_await(self.module, _describe(awaited))
-            _throw(handler, context, error)
-            raise error
+            raise refuse_await(self.module, awaited, handler, context)
         finally:
             asyncio_events._set_running_loop(None)
             unit.session = None
@@ -225,22 +219,3 @@ def _alive(connection: sqlite3.Connection, fence: int, news: GroupNews) -> bool:
             return False
         news.alive.add(fence)
     return True
-
-
-def _throw(
-    handler: Coroutine[Any, Any, Any], context: Context, error: AwaitInsideUnitOfWorkError
-) -> None:
-    """Tell the handler what it did, so that its clean-up runs; what it answers does not count."""
-    try:
-        context.run(handler.throw, error)
-    except BaseException as raised:
-        if raised is not error and not isinstance(raised, StopIteration):
-            error.__context__ = raised
-    else:
-        close_handler(handler, context)
-
-
-def _describe(awaited: object) -> str:
-    if awaited is None:
-        return "asyncio.sleep(0)"
-    return f"a {type(awaited).__module__}.{type(awaited).__qualname__}"

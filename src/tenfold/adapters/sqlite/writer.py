@@ -21,9 +21,10 @@ from typing import Any, TypeVar
 from tenfold.adapters.sqlite.connection import open_writer, unavailable
 from tenfold.contracts.errors import Outcome, StoreUnavailableError, TenfoldError
 from tenfold.ports.news import CommitNews
+from tenfold.ports.stepping import close_handler
 from tenfold.ports.unit import Unit, UnitLostError
 
-__all__ = ["GroupNews", "Task", "UnitTask", "Writer", "close_handler"]
+__all__ = ["GroupNews", "Task", "UnitTask", "Writer"]
 
 _T = TypeVar("_T")
 _log = logging.getLogger("tenfold.store")
@@ -125,22 +126,6 @@ class UnitTask(Task):
         )
         lost.__cause__ = error
         return lost
-
-
-def close_handler(handler: Coroutine[Any, Any, Any] | None, context: Context) -> None:
-    """End a handler that will not be finished, so that its clean-up runs, in its own context.
-
-    What the clean-up raises is told in the log: it must not take the place of what
-    the caller is answered, nor reach the units of work beside it.
-    """
-    if handler is None:
-        return
-    try:
-        context.run(handler.close)
-    except KeyboardInterrupt:
-        raise
-    except BaseException:
-        _log.exception("The clean-up of %s failed, when it was given up.", handler)
 
 
 def _nothing(_: sqlite3.Connection) -> None:
