@@ -31,13 +31,16 @@ from tenfold.path.admit import (
     decide_who,
     reply_key,
 )
+from tenfold.path.door import Door
 from tenfold.path.entry import Incoming, Reply
 from tenfold.path.handle import deadline_error, decide_outcome
 from tenfold.path.limit import Limit
+from tenfold.path.limits import Allowance
 from tenfold.path.module import ModuleRuntime, new_trace
 from tenfold.path.operations import CompiledOperation
 from tenfold.path.positions import SEEN, Positions
 from tenfold.path.proxies import CallOptions, Proxy
+from tenfold.path.shedding import Arrival
 from tenfold.path.stops import Stops
 from tenfold.ports.clock import Clock, Ids
 from tenfold.ports.unit import CURRENT, Message
@@ -71,6 +74,7 @@ class Calls:
         positions: Positions,
         settled: Settled,
         most_in_flight: int,
+        door: Door | None = None,
     ) -> None:
         self._operations = operations
         self._by_spec = {id(op.spec): op for op in operations.values()}
@@ -80,6 +84,7 @@ class Calls:
         self._positions = positions
         self._settled = settled
         self._most_in_flight = most_in_flight
+        self._door = door
         self._in_flight = 0
         self._draining = False
         self._idle = asyncio.Event()
@@ -112,7 +117,21 @@ class Calls:
         timeout_s = operation.timeout_s
         if incoming.timeout_s is not None:
             timeout_s = min(timeout_s, incoming.timeout_s)
+        arrival = incoming.arrival
+        allowances: tuple[Allowance, ...] = ()
+        if arrival is not None:
+            timeout_s -= self._clock.monotonic() - arrival.at_s
         refused = self._admit(operation, incoming, timeout_s)
+        door = self._door
+        if refused is None and door is not None:
+            try:
+                if operation.target in door.limited and not incoming.internal:
+                    allowances = await door.count(
+                        operation.target, incoming.principal, incoming.tenant, incoming.address
+                    )
+                arrival = door.take(operation.target, incoming.tenant, arrival)
+            except TenfoldError as error:
+                refused = error
         self._stops.admit.observe(
             operation.target,
             "admitted" if refused is None else refused.code,
@@ -123,11 +142,14 @@ class Calls:
         self._in_flight += 1
         self._idle.clear()
         try:
-            return await self._carry(operation, incoming, timeout_s)
+            reply = await self._carry(operation, incoming, timeout_s, arrival)
         finally:
+            if arrival is not None:
+                arrival.leave()
             self._in_flight -= 1
             if not self._in_flight:
                 self._idle.set()
+        return msgspec.structs.replace(reply, allowances=allowances) if allowances else reply
 
     def proxy(self, module: str, spec_name: str, names: tuple[str, ...]) -> Proxy:
         """A proxy of one module, for other modules and for code outside of any message."""
@@ -151,7 +173,7 @@ class Calls:
             return OverloadedError(
                 f"The product is stopping, and {operation.target} was not begun. Send it again."
             )
-        return decide_admission(
+        refused = decide_admission(
             operation.target,
             operation.spec,
             principal=incoming.principal,
@@ -161,9 +183,16 @@ class Calls:
             most_in_flight=self._most_in_flight,
             idempotency_key=incoming.idempotency_key,
         )
+        if refused is None and self._door is not None and not operation.is_query:
+            return self._door.full(operation.module.name, operation.target)
+        return refused
 
     async def _carry(
-        self, operation: CompiledOperation, incoming: Incoming, timeout_s: float
+        self,
+        operation: CompiledOperation,
+        incoming: Incoming,
+        timeout_s: float,
+        arrival: Arrival | None = None,
     ) -> Reply:
         ids = self._ids
         at = self._clock.now()
@@ -184,7 +213,10 @@ class Calls:
         message = Message(envelope, operation.spec.kind, operation.module.name, deadline, None)
         message.host = operation.module
         try:
-            reply = await self._run_limited(operation, message, incoming, timeout_s)
+            if arrival is None:
+                reply = await self._run_limited(operation, message, incoming, timeout_s)
+            else:
+                reply = await self._run_counted(operation, message, incoming, timeout_s, arrival)
         except TenfoldError as error:
             if isinstance(error, HandlerFaultError):
                 _log.error(
@@ -198,6 +230,30 @@ class Calls:
         if incoming.wait_s and operation.spec.declaration.settled_by and reply.value is not None:
             return await self._wait(operation, incoming, reply)
         return reply
+
+    async def _run_counted(
+        self,
+        operation: CompiledOperation,
+        message: Message,
+        incoming: Incoming,
+        timeout_s: float,
+        arrival: Arrival,
+    ) -> Reply:
+        """Run it as one of those that the process has taken on, and say how long it took."""
+        late = failed = False
+        try:
+            return await self._run_limited(operation, message, incoming, timeout_s)
+        except Refusal:  # an expected no says nothing of how much this process can do
+            raise
+        except DeadlineExceededError:
+            late = True
+            raise
+        except BaseException:
+            failed = True
+            raise
+        finally:
+            if self._door is not None and self._door.shedder is not None:
+                self._door.shedder.end(operation.target, arrival, late=late, failed=failed)
 
     async def _run_limited(
         self,

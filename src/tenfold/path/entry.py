@@ -9,6 +9,8 @@ import msgspec
 from tenfold.contracts.contract import OperationSpec
 from tenfold.contracts.envelope import Principal, TraceContext
 from tenfold.contracts.structs import Struct
+from tenfold.path.limits import Allowance
+from tenfold.path.shedding import Arrival
 
 __all__ = ["Entry", "Incoming", "Reply"]
 
@@ -20,6 +22,8 @@ class Incoming(Struct):
     the control socket). `timeout_s` shortens the operation's own limit, never
     lengthens it. `position` is the token of an earlier `Reply`; `wait_s` is how
     long the caller would wait for the outcome of what a command sets off.
+    `address` is the client's, for limits that count by it. `arrival` is set where
+    the edge took the call on before it had read it; whoever made it ends it.
     """
 
     operation: OperationSpec
@@ -32,6 +36,8 @@ class Incoming(Struct):
     timeout_s: float | None = None
     position: str | None = None
     wait_s: float | None = None
+    address: str | None = None
+    arrival: Arrival | None = None
 
 
 class Reply(Struct):
@@ -41,6 +47,7 @@ class Reply(Struct):
     under the idempotency key. `position` is a token for reading one's own
     writes; `behind` is true where a projection had not reached the one that was sent.
     `settled` is true where the caller waited and the outcome came in time.
+    `allowances` tell where the caller stands with the rate limits that counted the call.
     """
 
     value: Any
@@ -49,6 +56,7 @@ class Reply(Struct):
     position: str | None = None
     settled: bool = False
     behind: bool = False
+    allowances: tuple[Allowance, ...] = ()
 
 
 class Entry(Protocol):

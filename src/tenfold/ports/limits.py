@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from typing import Protocol
 
+import msgspec
+
 from tenfold.contracts.errors import TenfoldError
-from tenfold.contracts.structs import Struct
 
 __all__ = [
     "CounterUnavailableError",
@@ -27,14 +28,14 @@ class CounterUnavailableError(TenfoldError):
     code = "limits.counter_unavailable"
 
 
-class Rate(Struct, frozen=True):
+class Rate(msgspec.Struct, frozen=True):
     """So many in any `window_s` seconds."""
 
     limit: int
     window_s: int
 
 
-class Grant(Struct, frozen=True):
+class Grant(msgspec.Struct, frozen=True):
     """What a counter gave: how many, what is left of the window, and when more comes.
 
     `retry_s` is 0 where anything is left; else in how many seconds one more

@@ -1,4 +1,4 @@
-"""The counter of rate limits in this process's memory: for one process, and while Valkey is away."""
+"""The counter of rate limits in memory: for one process, and while Valkey is away."""
 
 from __future__ import annotations
 
