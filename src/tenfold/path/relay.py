@@ -6,29 +6,37 @@ Entries and position are written in one transaction of the target, so an event
 is in the queue exactly when the position is past it. Where two relays run, the
 queue drops what the other one delivered. Feeds at the same place are read
 together; a new one, such as a projection's new generation, reads by itself
-until it has caught up.
+until it has caught up. Where source and target share a database, the database
+does all of this by itself (`Transfer`), and no event comes through here.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections import deque
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, Literal
 
+import msgspec
+
 from tenfold.contracts.structs import Struct
 from tenfold.path.attempts import error_text
+from tenfold.path.carrying import CarryThrough
 from tenfold.path.queue import Worker
 from tenfold.path.stops import Stop
 from tenfold.ports.clock import Clock
 from tenfold.ports.outbox import Outbox
 from tenfold.ports.queue import Queue
-from tenfold.ports.records import Delivery, OutboxPage, OutboxRow, QueueEntry, SubscriptionKey
+from tenfold.ports.records import Delivery, SubscriptionKey
+from tenfold.ports.transfer import Carried, Follower, Transfer
 
-__all__ = ["Feed", "Relay", "RelayLimits", "RelayParts", "decide_entries"]
+__all__ = ["Feed", "Relay", "RelayLimits", "RelayParts"]
 
 _log = logging.getLogger("tenfold.relay")
+_HELD_S = (0.002, 0.25)
+"""The first and the longest sleep while committed events are above the horizon."""
 
 
 class Feed(Struct):
@@ -52,20 +60,37 @@ class Feed(Struct):
         """Its place in the source's outbox."""
         return SubscriptionKey(handler=self.handler, generation=self.generation, source=self.source)
 
+    @property
+    def follower(self) -> Follower:
+        """What a transfer is told of it. The handlers of a projection are one subscriber."""
+        projection, dot, _ = self.handler.partition(".")
+        return Follower(
+            handler=self.handler,
+            generation=self.generation,
+            subscriber=projection if dot else self.handler,
+            events=self.events,
+            priority=self.priority,
+        )
+
 
 class RelayLimits(Struct):
     """`batch` outbox rows at a time, 1 to 1,000; `poll_s` is the longest sleep without a signal.
 
-    `window` is how many outbox rows a paced feed may be ahead of what is worked.
+    `transfer` is the batch where the database carries by itself, 1 to 5,000. `window`
+    is how many outbox rows a paced feed may be ahead of what is worked.
     """
 
     batch: int = 500
+    transfer: int = 2000
     poll_s: float = 2.0
     window: int = 2000
 
 
 class RelayParts(Struct):
-    """What a relay works with. `sources` are the outboxes of all modules that are followed."""
+    """What a relay works with. `sources` are the outboxes of all modules that are followed.
+
+    `transfers` are those of the sources whose database holds the queue too.
+    """
 
     module: str
     queue: Queue
@@ -74,41 +99,30 @@ class RelayParts(Struct):
     clock: Clock
     stop: Stop
     limits: RelayLimits = RelayLimits()
+    transfers: Mapping[str, Transfer] = msgspec.field(default_factory=dict)
 
 
-def decide_entries(feeds: Sequence[Feed], rows: Sequence[OutboxRow]) -> list[QueueEntry]:
-    """The queue entries that outbox rows mean to feeds, in the rows' order.
+class _Pace:
+    """Where a paced feed was a window of rows ago. Positions do not tell: they have gaps."""
 
-    The lane is the subscriber's and the order key's within the tenant: keys do
-    not block one another, nor do subscriptions. The handlers of a projection
-    are one subscriber, since each builds on what the others did with the key.
-    """
-    by_name: dict[str, list[Feed]] = {}
-    for feed in feeds:
-        for name in feed.events:
-            by_name.setdefault(name, []).append(feed)
-    return [
-        QueueEntry(
-            message_id=row.message_id,
-            handler=feed.handler,
-            tenant=row.tenant,
-            body=row.body,
-            generation=feed.generation,
-            lane=None
-            if row.order_key is None
-            else f"{_subscriber(feed)}:{feed.generation}:{row.tenant}:{row.order_key}",
-            priority=feed.priority,
-            source=feed.source,
-            source_seq=row.seq,
-        )
-        for row in rows
-        for feed in by_name.get(row.name, ())
-    ]
+    def __init__(self, start: int, window: int) -> None:
+        self._window = window
+        self._rows = 0
+        # What the process before has queued counts as a whole window.
+        self._marks = deque([(-window, start)])
 
+    def pass_by(self, rows: int, position: int) -> None:
+        """A page was queued, which ended at a position."""
+        self._rows += rows
+        self._marks.append((self._rows, position))
+        ago = self._rows - self._window
+        while len(self._marks) > 1 and self._marks[1][0] <= ago:
+            self._marks.popleft()
 
-def _subscriber(feed: Feed) -> str:
-    projection, dot, _ = feed.handler.partition(".")
-    return projection if dot else feed.handler
+    @property
+    def below(self) -> int:
+        """The position up to which all has to be worked before more is queued."""
+        return self._marks[0][1]
 
 
 class Relay:
@@ -119,8 +133,14 @@ class Relay:
         self._feeds = {feed.key: feed for feed in feeds}
         self._stored: dict[SubscriptionKey, int] = {}
         self._looked: dict[SubscriptionKey, int] = {}
+        self._carriers: dict[str, Transfer] = {
+            source: CarryThrough(source, outbox, parts.queue, parts.clock)
+            for source, outbox in parts.sources.items()
+        } | dict(parts.transfers)
+        self._paces: dict[SubscriptionKey, _Pace] = {}
         self._known = False
         self._held = False
+        self._behind = False
         self._signal = asyncio.Event()
         self._resting = asyncio.Event()
         self._lock = asyncio.Lock()
@@ -177,9 +197,7 @@ class Relay:
         async with self._lock:
             yield
             for key in away:
-                self._feeds.pop(key, None)
-                self._looked.pop(key, None)
-                self._stored.pop(key, None)
+                self._forget(key)
         self.wake()
 
     async def step(self) -> bool:
@@ -187,16 +205,12 @@ class Relay:
         async with self._lock:
             if not self._known:
                 await self._see_feeds()
-            more = self._held = False
+            more = self._held = self._behind = False
             for (source, position), feeds in self._groups().items():
                 if await self._held_back(feeds, position):
                     self._held = True
-                    continue
-                outbox = self._parts.sources[source]
-                names = sorted({name for feed in feeds for name in feed.events})
-                page = await outbox.read(position, names, self._parts.limits.batch)
-                await self._deliver(feeds, page)
-                more = more or len(page.rows) >= self._parts.limits.batch
+                else:
+                    more = await self._carry(source, position, feeds) or more
             return more
 
     async def store_positions(self) -> None:
@@ -242,49 +256,75 @@ class Relay:
 
     async def _held_back(self, feeds: list[Feed], position: int) -> bool:
         """Whether a paced feed has a window of the log in the queue already."""
-        below = position - self._parts.limits.window
-        if below <= 0 or not all(feed.paced for feed in feeds):
+        if not all(feed.paced for feed in feeds):
             return False
         for feed in feeds:
-            if await self._parts.queue.pending(feed.handler, feed.generation, below):
+            pace = self._paces.get(feed.key)
+            if pace is None:
+                pace = self._paces[feed.key] = _Pace(position, self._parts.limits.window)
+            below = pace.below
+            if below and await self._parts.queue.pending(feed.handler, feed.generation, below):
                 return True
         return False
 
-    async def _deliver(self, feeds: list[Feed], page: OutboxPage) -> None:
-        positions = {feed.key: page.position for feed in feeds}
-        entries = decide_entries(feeds, page.rows)
-        if entries:
-            delivery = Delivery(entries=entries, positions=positions)
-            self.delivered += await self._parts.queue.deliver(delivery)
-            self._stored.update(positions)
-            self._measure(feeds, page.rows)
+    async def _carry(self, source: str, position: int, feeds: list[Feed]) -> bool:
+        """Carry one batch; whether there is more."""
+        limits = self._parts.limits
+        limit = limits.transfer if source in self._parts.transfers else limits.batch
+        followers = [feed.follower for feed in feeds]
+        carried = await self._carriers[source].carry(followers, position, limit)
+        for name, lags_s in carried.lags_s.items():
+            label = f"{source}.{name} -> {self._parts.module}"
+            for lag_s in lags_s:
+                self._parts.stop.observe(label, "ok", lag_s)
+        if carried.added:
+            self.delivered += carried.added
             self._parts.worker.wake()
-        moved = any(self._looked.get(key) != page.position for key in positions)
-        self._looked.update(positions)
+        self._pass_by(feeds, carried)
+        for feed in feeds:
+            if (feed.handler, feed.generation) in carried.missing:
+                self._give_up(feed)
+        return carried.read >= limit
+
+    def _pass_by(self, feeds: list[Feed], carried: Carried) -> None:
+        self._behind = self._behind or carried.held
+        moved = any(self._looked.get(feed.key) != carried.position for feed in feeds)
+        for feed in feeds:
+            self._looked[feed.key] = carried.position
+            if feed.key in self._paces:
+                self._paces[feed.key].pass_by(carried.read, carried.position)
         if moved:
             self._parts.worker.moved.fire()
 
-    def _measure(self, feeds: list[Feed], rows: list[OutboxRow]) -> None:
-        now = self._parts.clock.now()
-        for row in rows:
-            lag_s = max((now - row.at).total_seconds(), 0.0)
-            label = f"{feeds[0].source}.{row.name} -> {self._parts.module}"
-            self._parts.stop.observe(label, "ok", lag_s)
+    def _give_up(self, feed: Feed) -> None:
+        self._forget(feed.key)
+        _log.warning(
+            "%s.%s (generation %d) has no place in the log of %s any more: another process gave "
+            "it up. It is not followed here from now on.",
+            self._parts.module,
+            feed.handler,
+            feed.generation,
+            feed.source,
+        )
+
+    def _forget(self, key: SubscriptionKey) -> None:
+        for known in (self._feeds, self._looked, self._stored, self._paces):
+            known.pop(key, None)
 
     async def _work(self) -> None:
         failures = 0
+        held_s = _HELD_S[0]
         while True:
             self._signal.clear()
             try:
                 more = await self.step()
-                if not more and not self._signal.is_set():
-                    # What is held back goes on when the worker has worked what is there; where
-                    # the worker is at rest too, something keeps it that only people mend.
-                    if not self._held or self._parts.worker.resting:
-                        self._resting.set()
-                    woken = await self._sleep(self._parts.limits.poll_s)
-                    if not woken:
-                        await self.store_positions()
+                if self._behind and not more:
+                    # Nobody tells when the transaction ends that keeps these events back.
+                    await self._sleep(min(held_s, self._parts.limits.poll_s))
+                    held_s = min(held_s * 2, _HELD_S[1])
+                elif not more and not self._signal.is_set():
+                    held_s = _HELD_S[0]
+                    await self._rest()
                 failures = 0
             except Exception as error:  # a store may be full or gone: positions stay, try again
                 failures += 1
@@ -296,6 +336,15 @@ class Relay:
                     error_text(error),
                 )
                 await asyncio.sleep(min(0.05 * 2.0**failures, self._parts.limits.poll_s))
+
+    async def _rest(self) -> None:
+        # What is held back goes on when the worker has worked what is there; where the worker is
+        # at rest too, something keeps it that only people mend.
+        if not self._held or self._parts.worker.resting:
+            self._resting.set()
+        woken = await self._sleep(self._parts.limits.poll_s)
+        if not woken:
+            await self.store_positions()
 
     async def _sleep(self, wait_s: float) -> bool:
         """Until a signal; whether it came before the time was up."""

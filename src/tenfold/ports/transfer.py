@@ -28,10 +28,10 @@ class Carried(Struct):
     """What one transfer did.
 
     `read` events were looked at and `added` entries made of them. `position` is how
-    far was looked; it is stored where anything was added, and at a whole batch.
-    `lags_s` are the ages of the events by name, in seconds on the store's clock.
-    `held` as in `OutboxPage`. `missing` are followers without a stored place, which
-    got nothing: one that is new, or that was dropped meanwhile.
+    far was looked; what is stored goes as far as the last event read. `lags_s` are
+    the ages of the events by name, in seconds on the store's clock. `held` as in
+    `OutboxPage`. `missing` are followers without a stored place, which got nothing:
+    such as a projection's generation that another process has dropped.
     """
 
     read: int
@@ -48,9 +48,8 @@ class Transfer(Protocol):
     async def carry(self, followers: Sequence[Follower], after: int, limit: int) -> Carried:
         """Read up to `limit` events after a position, add their entries, move the positions.
 
-        All of it in one transaction. Where a stored position is beyond `after`
-        already, another relay has been there: reading begins at it, and what is
-        not above a follower's own position is left out for it. So relays that run
+        All of it in one transaction. What is not above a follower's stored position
+        was carried by another relay and is left out for it, so that relays that run
         at once neither lose nor duplicate. Entries come in the order of the log.
 
         Args:

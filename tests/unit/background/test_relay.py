@@ -10,7 +10,8 @@ from typing import Any, cast
 
 import pytest
 
-from tenfold.path.relay import Feed, Relay, RelayLimits, RelayParts, decide_entries
+from tenfold.path.carrying import decide_entries
+from tenfold.path.relay import Feed, Relay, RelayLimits, RelayParts
 from tenfold.path.retention import Retained, Retention, RetentionParts, decide_trim
 from tenfold.path.stops import Stop
 from tenfold.ports.outbox import Outbox
@@ -57,7 +58,7 @@ def test_each_feed_gets_its_events_in_lanes_of_its_own(bench: SqliteBench) -> No
         for i, (name, key) in enumerate([("Placed", "k"), ("Paid", "k"), ("Placed", None)], 1)
     ]
     both = Feed(handler="view.follow", source="orders", events=("Placed", "Paid"), generation=3)
-    made = decide_entries([WORK, both], rows)
+    made = decide_entries("orders", [WORK.follower, both.follower], rows)
     assert [(e.message_id, e.handler, e.lane, e.source_seq) for e in made] == [
         ("m1", "work", "work:1:t:k", 1),
         ("m1", "view.follow", "view:3:t:k", 1),

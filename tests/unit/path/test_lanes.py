@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from tenfold.path.relay import Feed, decide_entries
+from tenfold.path.carrying import decide_entries
+from tenfold.path.relay import Feed
 from tenfold.ports.records import OutboxRow
+from tenfold.ports.transfer import Follower
 
 
-def feed(handler: str, event: str) -> Feed:
-    return Feed(handler=handler, source="orders", events=(event,))
+def follower(handler: str, event: str) -> Follower:
+    return Feed(handler=handler, source="orders", events=(event,)).follower
 
 
 def row(seq: int, name: str, order_key: str | None) -> OutboxRow:
@@ -25,20 +27,25 @@ def row(seq: int, name: str, order_key: str | None) -> OutboxRow:
 
 
 def test_handlers_of_one_projection_share_the_lane_of_a_key() -> None:
-    feeds = [feed("history.placed", "orders.Placed"), feed("history.confirmed", "orders.Confirmed")]
+    followers = [
+        follower("history.placed", "orders.Placed"),
+        follower("history.confirmed", "orders.Confirmed"),
+    ]
     rows = [row(1, "orders.Placed", "o1"), row(2, "orders.Confirmed", "o1")]
-    first, second = decide_entries(feeds, rows)
+    first, second = decide_entries("orders", followers, rows)
     assert (first.handler, second.handler) == ("history.placed", "history.confirmed")
     assert first.lane == second.lane
 
 
 def test_keys_and_subscriptions_do_not_share_lanes() -> None:
-    feeds = [feed("reserve", "orders.Placed"), feed("history.placed", "orders.Placed")]
+    followers = [follower("reserve", "orders.Placed"), follower("history.placed", "orders.Placed")]
     rows = [row(1, "orders.Placed", "o1"), row(2, "orders.Placed", "o2")]
-    entries = decide_entries(feeds, rows)
+    entries = decide_entries("orders", followers, rows)
     assert len({entry.lane for entry in entries}) == 4
 
 
 def test_an_event_without_a_key_has_no_lane() -> None:
-    (entry,) = decide_entries([feed("reserve", "orders.Placed")], [row(1, "orders.Placed", None)])
+    (entry,) = decide_entries(
+        "orders", [follower("reserve", "orders.Placed")], [row(1, "orders.Placed", None)]
+    )
     assert entry.lane is None
