@@ -18,6 +18,7 @@ _VARIABLES: dict[str, Keys] = {
     "TENFOLD_DATA": ("data",),
     "TENFOLD_DATABASE_URL": ("database", "url"),
     "TENFOLD_REPLICA_URLS": ("database", "replicas"),
+    "TENFOLD_CACHE_URL": ("cache", "url"),
 }
 _KINDS = {
     "int": "a whole number",
@@ -28,7 +29,16 @@ _KINDS = {
     "object": "a table",
     "null": "nothing",
 }
-_PREFIXES = ("database", "http", "processes", "queue", "settings")
+_PREFIXES = (
+    "cache",
+    "database",
+    "http",
+    "limits",
+    "processes",
+    "queue",
+    "settings",
+    "shedding",
+)
 
 
 def from_outside(

@@ -16,6 +16,9 @@ import msgspec
 
 from tenfold.contracts.errors import UserMistakeError
 from tenfold.contracts.structs import Struct
+from tenfold.path.limits import LimitSettings
+from tenfold.path.shedding import SheddingSettings
+from tenfold.ports.cache import CacheSettings
 from tenfold.runtimes.places import Keys, Origins, nearest
 from tenfold.runtimes.reading import coerce, from_outside, merge, read, type_at
 from tenfold.runtimes.references import import_reference
@@ -50,6 +53,9 @@ class Topology(Struct):
     queue: QueueLimits = QueueLimits()
     database: DatabaseSettings = DatabaseSettings(kind="sqlite")
     processes: ProcessSettings = ProcessSettings()
+    cache: CacheSettings = CacheSettings()
+    limits: dict[str, LimitSettings] = msgspec.field(default_factory=dict)
+    shedding: SheddingSettings = SheddingSettings()
 
     @property
     def shared(self) -> bool:
@@ -118,6 +124,9 @@ class _TopologyTable(Struct):
     queue: QueueLimits = QueueLimits()
     database: DatabaseSettings = DatabaseSettings()
     processes: ProcessSettings = ProcessSettings()
+    cache: CacheSettings = CacheSettings()
+    limits: dict[_Name, LimitSettings] = msgspec.field(default_factory=dict)
+    shedding: SheddingSettings = SheddingSettings()
     settings: dict[str, dict[str, Any]] = msgspec.field(default_factory=dict)
 
 
@@ -218,6 +227,9 @@ def _topology(name: str, table: _TopologyTable, origins: Origins) -> Topology:
         queue=table.queue,
         database=msgspec.structs.replace(table.database, kind=kind),
         processes=processes,
+        cache=table.cache,
+        limits=table.limits,
+        shedding=table.shedding,
     )
 
 
