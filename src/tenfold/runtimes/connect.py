@@ -6,8 +6,11 @@ import asyncio
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
+
+import msgspec
 
 from tenfold.adapters.control import CallOptions as ControlOptions
 from tenfold.adapters.control import ControlClient, connect
@@ -22,7 +25,7 @@ from tenfold.runtimes.lock import DataInUseError, DataLock, holder_of
 from tenfold.runtimes.roles import Role
 
 if TYPE_CHECKING:
-    from tenfold.runtimes.topology import Product, ProductFile
+    from tenfold.runtimes.topology import Product, ProductFile, Topology
 
 __all__ = ["Connection", "connect_product", "open_desk"]
 
@@ -45,8 +48,10 @@ def connect_product(
 ) -> AbstractAsyncContextManager[Connection]:
     """Reach a product's modules, whether or not it is running on the same data.
 
-    The lock on the data directory decides: where a process holds it, calls go
-    to that process; else this one takes it and opens the modules itself, so
+    Where processes share the data, this one opens the modules beside the others,
+    and does background work too unless a fleet runs on this data directory.
+    Elsewhere the lock on the directory decides: where a process holds it, calls
+    go to that process; else this one takes it and opens the modules itself, so
     that two writers never meet.
 
     Args:
@@ -54,7 +59,10 @@ def connect_product(
         wait_s: how long a process that is just starting or stopping is waited for.
     Raises: DataInUseError where that takes longer (NOT_DONE).
     """
-    return _connect(lambda: product, data_dir or product.data_dir, command, wait_s)
+    directory = data_dir or product.data_dir
+    if product.topology.shared:
+        return _beside(lambda: product, product.topology, directory, background=True)
+    return _connect(lambda: product, directory, command, wait_s)
 
 
 @asynccontextmanager
@@ -72,11 +80,40 @@ async def open_desk(
     """
     from tenfold.runtimes.topology import import_product
 
+    if source.topology.shared:
+        _refuse_without_server(source.topology, source.data_dir)
+        load = partial(import_product, source)
+        async with _beside(
+            load, source.topology, source.data_dir, background=background
+        ) as connection:
+            yield connection.desk
+        return
     found = await _reach(source.data_dir, command, wait_s, make=False)
     async with _connection(
         found, lambda: import_product(source), background=background
     ) as connection:
         yield connection.desk
+
+
+@asynccontextmanager
+async def _beside(
+    load: Callable[[], Product], topology: Topology, data_dir: Path, *, background: bool
+) -> AsyncIterator[Connection]:
+    """Open the modules in this process, beside whoever works on the same data."""
+    from tenfold.runtimes.process import hosted
+    from tenfold.runtimes.resources import resourced
+
+    servers = resourced(topology, data_dir)
+    found = await asyncio.to_thread(servers.__enter__)
+    try:
+        product = msgspec.structs.replace(load(), topology=found.topology, data_dir=data_dir)
+        role = Role.LOOK
+        if background:
+            role = Role.ALL if holder_of(data_dir) is None else Role.WEB
+        async with hosted(product, role) as process:
+            yield process
+    finally:
+        await asyncio.to_thread(servers.__exit__, None, None, None)
 
 
 @asynccontextmanager
@@ -152,6 +189,18 @@ def _refuse_empty(data_dir: Path) -> None:
         f"{what}. Nothing was done, and nothing was made there. Name the directory that the "
         "product runs on with --data or TENFOLD_DATA; `tenfold run` begins a new one."
     )
+
+
+def _refuse_without_server(topology: Topology, data_dir: Path) -> None:
+    """Refuse to begin a database of this machine for somebody who wants to look at one."""
+    named = topology.database.url or os.environ.get("DATABASE_URL")
+    if not named and not (data_dir / "postgres").exists():
+        raise UserMistakeError(
+            f"There is no database in {data_dir}, and none is named. Nothing was done, and nothing "
+            "was made there. Name the directory that the product runs on with --data or "
+            "TENFOLD_DATA, or the server with TENFOLD_DATABASE_URL; `tenfold run --topology "
+            f"{topology.name}` begins a new one."
+        )
 
 
 class _Remote:
