@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from tenfold.adapters.postgres.horizon import FLOOR, HEAD, HORIZON, INDEX_ONLY
 from tenfold.adapters.postgres.session import Session
+from tenfold.adapters.postgres.turns import DUE
 from tenfold.ports.clock import Clock, SystemClock
 from tenfold.ports.transfer import Carried, Follower
 
@@ -54,7 +55,7 @@ place AS MATERIALIZED (
 added AS (
     INSERT INTO {s}.tenfold_queue (waits, run_at, priority, lane, handler, generation, tenant,
         message_id, source, source_seq, body)
-    SELECT 1, edge.now, f.priority,
+    SELECT {due}, edge.now, f.priority,
         f.subscriber || ':' || f.generation || ':' || e.tenant || ':' || e.order_key,
         f.handler, f.generation, e.tenant, e.message_id, $3, e.seq, e.body
     FROM page AS e CROSS JOIN edge
@@ -100,6 +101,7 @@ class PostgresTransfer:
         horizon = HORIZON.format(s=schema)
         self._names = {
             "s": session.schema,
+            "due": DUE,
             "source": schema,
             "horizon": horizon,
             "head": HEAD.format(s=schema, horizon=horizon, floor=FLOOR.format(s=schema)),
