@@ -13,7 +13,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 
 from tenfold.runtimes.draining import Drain, has_input
 
-__all__ = ["bounded_protocol"]
+__all__ = ["BoundedHttpProtocol", "bounded_protocol"]
 
 _PROBLEMS = {
     400: ("Bad Request", "http.unreadable"),
@@ -39,7 +39,7 @@ def bounded_protocol(
     """
     return type(
         "BoundedHttpProtocol",
-        (_BoundedHttpProtocol,),
+        (BoundedHttpProtocol,),
         {
             "max_head_bytes": max_head_bytes,
             "head_timeout_s": head_timeout_s,
@@ -90,7 +90,7 @@ class _OneWrite:
             self._transport.write(head)
 
 
-class _BoundedHttpProtocol(HttpToolsProtocol):
+class BoundedHttpProtocol(HttpToolsProtocol):
     """httptools has no bound of its own: a head without an end would fill the memory."""
 
     max_head_bytes: ClassVar[int]

@@ -84,17 +84,20 @@ class _HttpEdge:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         kind = scope["type"]
         if kind == "http":
-            await self._http(scope, receive, send)
+            exchange = Exchange(scope, receive, self._product.ids)
+            try:
+                await self._http(exchange, send)
+            finally:
+                exchange.uncount()
         elif kind == "lifespan":
             await self._lifespan(receive, send)
         elif not await self._mounts.serve(scope, receive, send, _path(scope)):
             # A websocket that nothing serves: closing before accepting answers 403.
             await send({"type": "websocket.close", "code": 1000})
 
-    async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _http(self, exchange: Exchange, send: Send) -> None:
         product = self._product
         started = product.clock.monotonic()
-        exchange = Exchange(scope, receive, product.ids)
         label, mounted = "edge", False
         try:
             exchange.check(self._settings)
@@ -102,6 +105,7 @@ class _HttpEdge:
             if exchange.raw_path == b"*" and exchange.method == "OPTIONS":
                 answer = Answer(204, [], b"")  # of the server as a whole (RFC 9110, 9.3.7)
             elif place is None:
+                exchange.uncount()
                 self._admit(self._in_mounts)
                 mounted = True
                 if await self._mount(exchange, send):
@@ -156,6 +160,7 @@ class _HttpEdge:
 
     async def _serve(self, target: _Target, exchange: Exchange, values: Sequence[str]) -> Answer:
         if not target.bounded:
+            exchange.uncount()
             return await target.serve(exchange, values)
         self._admit(self._in_progress)
         self._in_progress += 1

@@ -20,6 +20,7 @@ from tenfold.edges.http.exchange import (
     wait_of,
 )
 from tenfold.edges.http.forms import form_of_content, negotiate
+from tenfold.edges.http.limits import Addresses, limit_headers
 from tenfold.edges.http.problems import RESERVED
 from tenfold.edges.http.replies import ReplyWriter
 from tenfold.edges.http.seen import position_cookie, position_of
@@ -39,7 +40,9 @@ class Endpoint:
     """One operation, compiled: what it does not use costs its requests nothing."""
 
     __slots__ = (
+        "_addresses",
         "_entry",
+        "_has_limits",
         "_is_command",
         "_key_required",
         "_product",
@@ -58,6 +61,9 @@ class Endpoint:
         self._is_command = spec.kind is Kind.COMMAND
         self._key_required = self._is_command and spec.declaration.key == "required"
         self._takes_body = has_body(spec)
+        self._has_limits = product.door is not None and name in product.door.limited
+        settings = product.settings
+        self._addresses = Addresses(settings.trusted_proxies, settings.forwarded_header)
         self._reader = ArgumentReader(spec, product.settings.max_depth)
         self._writer = ReplyWriter(spec, _created(name, spec, product))
         _check_refusals(spec)
@@ -71,6 +77,20 @@ class Endpoint:
         """
         product, headers, scope = self._product, exchange.headers, exchange.scope
         form = negotiate(headers.get(b"accept"))
+        principal = product.principal_of(scope)
+        address = None
+        if self._has_limits:
+            address = self._addresses.of(scope, headers)
+        if product.door is not None:
+            refused = product.door.look(
+                self.label,
+                principal,
+                product.tenant,
+                address,
+                arrived=exchange.arrival is not None,
+            )
+            if refused is not None:
+                raise refused
         query: bytes = scope["query_string"]
         if self._takes_body:
             if query:
@@ -94,12 +114,14 @@ class Endpoint:
         incoming = Incoming(
             operation=self._spec,
             arguments=arguments,
-            principal=product.principal_of(scope),
+            principal=principal,
             tenant=product.tenant,
             trace=exchange.trace,
             idempotency_key=key,
             position=position,
             wait_s=wait_s,
+            address=address,
+            arrival=exchange.arrival,
         )
         watch = DisconnectWatch(exchange.receive, product.settings.disconnect_check_s)
         try:
@@ -112,6 +134,8 @@ class Endpoint:
         answer = self._writer.write(reply, arguments, headers, form, wait_s)
         if cookies and reply.position is not None and reply.position != position:
             answer.headers.append(position_cookie(reply.position))
+        if reply.allowances:
+            answer.headers += limit_headers(reply.allowances)
         return answer
 
     async def _from_body(self, exchange: Exchange, values: Sequence[str]) -> msgspec.Struct:

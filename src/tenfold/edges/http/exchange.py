@@ -19,6 +19,7 @@ from tenfold.edges.http.errors import (
 )
 from tenfold.edges.http.settings import HttpSettings
 from tenfold.edges.http.waiting import Alarm, guarded
+from tenfold.path.shedding import Arrival
 from tenfold.ports.clock import Ids
 
 __all__ = ["Answer", "ClientGoneError", "Exchange", "idempotency_key", "wait_of"]
@@ -63,11 +64,21 @@ class Answer:
 class Exchange:
     """One request. `headers` has the last of each name; `trace` is the span of this request."""
 
-    __slots__ = ("_has_more", "headers", "method", "raw_path", "receive", "scope", "trace")
+    __slots__ = (
+        "_has_more",
+        "arrival",
+        "headers",
+        "method",
+        "raw_path",
+        "receive",
+        "scope",
+        "trace",
+    )
 
     def __init__(self, scope: Scope, receive: Receive, ids: Ids) -> None:
         self.scope = scope
         self.receive = receive
+        self.arrival: Arrival | None = scope.get("tenfold.arrival")
         self.method: str = scope["method"]
         self.raw_path = _raw_path(scope)
         raw = scope["headers"]
@@ -142,6 +153,11 @@ class Exchange:
                 f"A page of {origin[:100]!r} may not change anything at {here[:100]!r}. Allow the "
                 "origin in the product's HTTP settings if it should."
             )
+
+    def uncount(self) -> None:
+        """It is not one of those whose number is limited after all, or it is over."""
+        if self.arrival is not None:
+            self.arrival.leave()
 
     async def body(self, settings: HttpSettings) -> bytes:
         """The whole body, within the limits of size and time.

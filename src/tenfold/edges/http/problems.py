@@ -10,12 +10,14 @@ from tenfold.contracts.errors import (
     InvalidArgumentsError,
     Outcome,
     OverloadedError,
+    RateLimitedError,
     TenfoldError,
 )
 from tenfold.contracts.refusals import Refusal
 from tenfold.contracts.structs import Struct
 from tenfold.edges.http.asgi import Headers
 from tenfold.edges.http.errors import EdgeFaultError, HttpError, UnreadableRequestError
+from tenfold.edges.http.limits import refusal_headers
 
 __all__ = ["ERROR_STATUS", "RESERVED", "Problem", "problem_of", "sentence_of"]
 
@@ -24,6 +26,7 @@ ERROR_STATUS: dict[str, int] = {
     "admit.key_reused": 422,
     "admit.not_permitted": 403,
     "admit.overloaded": 503,
+    "admit.rate_limited": 429,
     "call.invalid_arguments": 422,
     "store.unavailable": 503,
 }
@@ -90,6 +93,9 @@ def _of_tenfold(error: TenfoldError, trace_id: str) -> Problem:
     headers = error.headers() if isinstance(error, HttpError) else []
     if isinstance(error, InvalidArgumentsError | UnreadableRequestError) and error.field:
         members["errors"] = [{"field": error.field, "detail": error.detail}]
+    if isinstance(error, RateLimitedError):
+        headers = [*headers, *refusal_headers(error)]
+        members["violated-policies"] = [error.policy]
     if status == 503:
         after_s = error.retry_after_s if isinstance(error, OverloadedError) else 1.0
         headers = [*headers, (b"retry-after", str(max(1, math.ceil(after_s))).encode("ascii"))]

@@ -11,6 +11,7 @@ from tenfold.contracts.contract import OperationSpec
 from tenfold.contracts.envelope import Principal
 from tenfold.contracts.structs import Struct
 from tenfold.edges.http.asgi import ASGIApp, Scope
+from tenfold.path.door import Door
 from tenfold.path.stops import Stop
 from tenfold.ports.clock import Clock, Ids, RandomIds, SystemClock
 
@@ -37,7 +38,8 @@ class HttpSettings(Struct):
     come from, as on loopback, must name them, or a web page can reach it
     through a name of its own that resolves to this machine. `position_cookies`
     gives browsers their position token in a cookie, so that they read their own
-    writes where several servers answer.
+    writes where several servers answer. `trusted_proxies` are the networks of
+    those who are believed, in `forwarded_header`, about a client's address.
     """
 
     max_body_bytes: int = 1_048_576
@@ -52,6 +54,8 @@ class HttpSettings(Struct):
     allowed_origins: tuple[str, ...] = ()
     allowed_hosts: tuple[str, ...] = ()
     position_cookies: bool = False
+    trusted_proxies: tuple[str, ...] = ()
+    forwarded_header: str = "x-forwarded-for"
 
 
 class HttpProduct(Struct):
@@ -60,7 +64,7 @@ class HttpProduct(Struct):
     `operations` maps `module.operation` to what its contract says of it; those
     without a route are left out of the edge. `mounts` maps a path prefix to any
     ASGI application; `"/"` gets what nothing else answers. `edge` counts
-    requests by operation.
+    requests by operation. `door` turns away what is too much.
     """
 
     name: str
@@ -73,6 +77,7 @@ class HttpProduct(Struct):
     mounts: Mapping[str, ASGIApp] = {}
     description: str = ""
     tenant: str = "main"
+    door: Door | None = None
     edge: Stop = msgspec.field(default_factory=lambda: Stop("edge"))
     clock: Clock = msgspec.field(default_factory=SystemClock)
     ids: Ids = msgspec.field(default_factory=RandomIds)
