@@ -5,13 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any, Final, final
+from typing import Any, final
 
 import msgspec
 
 from tenfold.contracts.contract import OperationSpec, read_contract
-from tenfold.contracts.errors import InvalidArgumentsError
-from tenfold.contracts.operations import Kind
 from tenfold.path.entry import Entry, Incoming, Reply
 from tenfold.path.module import ModuleRuntime, new_trace
 from tenfold.ports.clock import Clock, RandomIds, SystemClock
@@ -27,10 +25,10 @@ from tenfold.runtimes.desk import (
     ProjectionStatus,
 )
 from tenfold.runtimes.host import Host
+from tenfold.runtimes.rest import count_undelivered
 
 __all__ = ["DESK_OPERATIONS", "DeskService", "EntryWithDesk"]
 
-_EVENTS_SEEN: Final = 1_000
 DESK_OPERATIONS: dict[str, OperationSpec] = {
     f"tenfold.{name}": spec for name, spec in read_contract(Desk).operations.items()
 }
@@ -108,8 +106,11 @@ class DeskService(Desk):
                         name=name,
                         active=state.active,
                         building=state.building,
-                        behind=await self._undelivered(
-                            runtime, prefix=f"{name}.", generation=state.building or state.active
+                        behind=await count_undelivered(
+                            self._host.modules,
+                            runtime,
+                            prefix=f"{name}.",
+                            generation=state.building or state.active,
                         ),
                     )
                 )
@@ -137,7 +138,7 @@ class DeskService(Desk):
             later += await self._later(runtime, now)
             due = await runtime.queue.next_due()
             dues += [due] if due is not None else []
-            undelivered += await self._undelivered(runtime)
+            undelivered += await count_undelivered(self._host.modules, runtime)
         return Backlog(
             undelivered=undelivered,
             due=max(0, waiting - later),
@@ -171,40 +172,6 @@ class DeskService(Desk):
         """Waiting entries whose time has not come, as far as the first pages show."""
         views = await runtime.queue.entries(state="waiting", handler=None, after=0, limit=500)
         return sum(1 for view in views if view.run_at > now)
-
-    async def _undelivered(
-        self, runtime: ModuleRuntime, prefix: str = "", generation: int | None = None
-    ) -> int:
-        """Events that a module's subscriptions have not been given yet, from all sources."""
-        positions = await runtime.queue.positions()
-        wanted: dict[str, dict[str, int]] = {}
-        for handler in runtime.handlers.values():
-            if handler.kind is not Kind.EVENT or not handler.name.startswith(prefix):
-                continue
-            source, event = self._source(handler.payload)
-            reached = [
-                position
-                for key, position in positions.items()
-                if key.handler == handler.name
-                and key.source == source
-                and (generation is None or key.generation == generation)
-            ]
-            events = wanted.setdefault(source, {})
-            events[event] = min(
-                [*reached, *([events[event]] if event in events else [])], default=0
-            )
-        count = 0
-        for source, events in wanted.items():
-            outbox = self._host.modules[source].outbox
-            page = await outbox.read(min(events.values()), sorted(events), _EVENTS_SEEN)
-            count += sum(1 for row in page.rows if row.seq > events[row.name])
-        return count
-
-    def _source(self, event: type[msgspec.Struct]) -> tuple[str, str]:
-        for name, runtime in self._host.modules.items():
-            if runtime.contract.events.get(event.__name__) is event:
-                return name, f"{name}.{event.__name__}"
-        raise InvalidArgumentsError(f"No module of this product publishes {event.__name__}.")
 
 
 @final

@@ -31,6 +31,7 @@ from tenfold.ports.news import CommitNews
 from tenfold.runtimes.background import BackgroundWork
 from tenfold.runtimes.opening import OpenedModule, Stores, Surroundings
 from tenfold.runtimes.reflection import read_module
+from tenfold.runtimes.rest import wait_for_rest
 from tenfold.runtimes.roles import Role
 from tenfold.runtimes.topology import Product, Topology
 from tenfold.runtimes.wiring import Wiring, make_instance
@@ -208,7 +209,10 @@ class Host:
 
     async def idle(self) -> None:
         """Return when every event is delivered and nothing in any queue is due or running."""
-        await self._background.idle()
+        if self._stores.shared:
+            await wait_for_rest(self.modules)
+        else:
+            await self._background.idle()
 
     async def rebuild(
         self, module: str, name: str, *, anew: bool = False, partial: bool = False

@@ -81,10 +81,11 @@ class DatabaseSettings(Struct):
 class ProcessSettings(Struct):
     """The processes of one machine: `[topologies.X.processes]`.
 
-    `web` processes answer requests and `workers` do background work; of a
+    `web` processes answer requests and `workers` do background work; on a
     machine that has only some of them the other number is 0. With `web = 1` and
-    `workers = 0` one process does both, which is all that SQLite allows. A process that ends by itself is started again after
-    `restart_min_s`, doubled at each failure up to `restart_max_s`.
+    `workers = 0` one process does both, which is all that SQLite allows. A
+    process that ends by itself is started again after `restart_min_s`, doubled
+    at each failure up to `restart_max_s`.
     """
 
     web: Annotated[int, msgspec.Meta(ge=0, le=256)] = 1
