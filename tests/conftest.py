@@ -7,14 +7,31 @@ from typing import Any
 
 import pytest
 
-from tests.servers import (
+from tests.servers import (  # the fixtures of real servers
+    own_postgres,
+    own_servers_folder,
+    own_valkey,
     postgres_server,
     postgres_url,
+    replicated_postgres,
+    run_servers,
+    valkey_numbers,
     valkey_server,
     valkey_url,
 )
 
-__all__ = ["postgres_server", "postgres_url", "valkey_server", "valkey_url"]
+__all__ = [
+    "valkey_numbers",
+    "own_postgres",
+    "own_servers_folder",
+    "own_valkey",
+    "postgres_server",
+    "postgres_url",
+    "replicated_postgres",
+    "run_servers",
+    "valkey_server",
+    "valkey_url",
+]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
