@@ -17,6 +17,7 @@ BENCH_ARGS ?=
 
 DECLARED := pyproject.toml constraints.txt $(STORE)/pyproject.toml
 READY := $(VENV)/.ready-to-run
+READY_GROWTH := $(VENV)/.ready-to-grow
 READY_DEV := $(VENV)/.ready-to-develop
 MADE := $(VENV)/.made
 
@@ -27,7 +28,10 @@ FROM_HERE = case "$${$(1):-}" in "") ;; /*) export $(2)="$$$(1)" ;; *) export $(
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-run: $(READY) ## Start the store on http://127.0.0.1:8000 (PORT, TENFOLD_DATA, TOPOLOGY are honoured)
+# What a topology needs beyond the core is set up when it is asked for.
+READY_RUN := $(if $(filter-out prototype,$(or $(TOPOLOGY),$(TENFOLD_TOPOLOGY),prototype)),$(READY_GROWTH),$(READY))
+
+run: $(READY_RUN) ## Start the store on http://127.0.0.1:8000 (PORT, TENFOLD_DATA, TOPOLOGY=growth are honoured)
 	@$(call FROM_HERE,TENFOLD_DATA,TENFOLD_DATA); \
 	if [ -n "$${TOPOLOGY:-}" ]; then export TENFOLD_TOPOLOGY="$$TOPOLOGY"; fi; \
 	cd $(STORE) && exec ../../$(BIN)/tenfold run
@@ -84,6 +88,11 @@ INSTALL = if command -v uv >/dev/null 2>&1; then UV_CONSTRAINT=constraints.txt U
 $(READY): $(MADE) $(DECLARED)
 	@echo "Setting up what the store needs (once, about half a minute) ..."
 	@$(call INSTALL,-e . -e $(STORE))
+	@touch $@
+
+$(READY_GROWTH): $(READY)
+	@echo "Setting up what the growth topology needs: PostgreSQL's and Valkey's clients and servers (once) ..."
+	@$(call INSTALL,-e '.[growth]' -e $(STORE))
 	@touch $@
 
 $(READY_DEV): $(READY)
