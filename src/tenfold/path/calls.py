@@ -34,11 +34,12 @@ from tenfold.path.admit import (
 from tenfold.path.door import Door
 from tenfold.path.entry import Incoming, Reply
 from tenfold.path.handle import deadline_error, decide_outcome
+from tenfold.path.kept import also_shown
 from tenfold.path.limit import Limit
 from tenfold.path.limits import Allowance
 from tenfold.path.module import ModuleRuntime, new_trace
 from tenfold.path.operations import CompiledOperation
-from tenfold.path.positions import SEEN, Positions
+from tenfold.path.positions import SEEN, Positions, merge_tokens
 from tenfold.path.proxies import CallOptions, Proxy
 from tenfold.path.shedding import Arrival
 from tenfold.path.stops import Stops
@@ -280,9 +281,19 @@ class Calls:
             if incoming.position is not None:
                 behind = not await self._positions.reached(operation, incoming.position)
             message.freshness = freshness = self._positions.freshness(incoming.position)
+            message.token = incoming.position
             value = await operation.answer(message, incoming.arguments)
             position = await self._positions.after_read(incoming.position, freshness)
-            return Reply(value=value, trace=trace, position=position, behind=behind)
+            shown = message.shown
+            if shown is None:
+                return Reply(value=value, trace=trace, position=position, behind=behind)
+            return Reply(
+                value=value,
+                trace=trace,
+                position=merge_tokens(position, shown.token),
+                behind=behind,
+                kept=shown if operation.cached is not None else None,
+            )
         key = incoming.idempotency_key
         outcome = await operation.carry(
             message,
@@ -395,7 +406,11 @@ class Calls:
         if operation.is_query:
             message.freshness = parent.freshness
             message.decision = options.decision and (parent.decision or parent.kind is not _QUERY)
-            return await operation.answer(message, arguments)
+            message.token = parent.token
+            value = await operation.answer(message, arguments)
+            if message.shown is not None:
+                parent.shown = also_shown(parent.shown, message.shown)
+            return value
         key = decide_call_key(operation, parent, options.key)
         if isinstance(key, TenfoldError):
             raise key

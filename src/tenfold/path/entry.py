@@ -9,6 +9,7 @@ import msgspec
 from tenfold.contracts.contract import OperationSpec
 from tenfold.contracts.envelope import Principal, TraceContext
 from tenfold.contracts.structs import Struct
+from tenfold.path.kept import Shown
 from tenfold.path.limits import Allowance
 from tenfold.path.shedding import Arrival
 
@@ -48,6 +49,7 @@ class Reply(Struct):
     writes; `behind` is true where a projection had not reached the one that was sent.
     `settled` is true where the caller waited and the outcome came in time.
     `allowances` tell where the caller stands with the rate limits that counted the call.
+    `kept` is set where the answer is one that the cache keeps.
     """
 
     value: Any
@@ -57,6 +59,7 @@ class Reply(Struct):
     settled: bool = False
     behind: bool = False
     allowances: tuple[Allowance, ...] = ()
+    kept: Shown | None = None
 
 
 class Entry(Protocol):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 
@@ -21,7 +21,7 @@ from tenfold.path.turns import Turns
 from tenfold.ports.records import ReplyKey, StoredReply
 from tenfold.ports.unit import CURRENT, Message, Unit
 
-__all__ = ["CompiledOperation", "Outcome", "compile_operations"]
+__all__ = ["Answers", "CompiledOperation", "Dropping", "Outcome", "compile_operations"]
 
 _astuple = msgspec.structs.astuple
 
@@ -32,6 +32,26 @@ class Outcome(msgspec.Struct, frozen=True):
     value: Any
     position: int
     replayed: bool = False
+
+
+class Answers(Protocol):
+    """Answers a query from what is kept, or keeps what its handler answers."""
+
+    async def answer(self, message: Message, arguments: msgspec.Struct) -> Any:
+        """The answer to one question that is not asked for a decision."""
+        ...
+
+
+class Dropping(Protocol):
+    """Drops the kept answers that a command makes wrong."""
+
+    def prepare(self, message: Message, arguments: msgspec.Struct, unit: Unit) -> None:
+        """Hand over to the unit of work what drops them, should this process die."""
+        ...
+
+    async def committed(self, message: Message, arguments: msgspec.Struct, unit: Unit) -> None:
+        """Drop them now, within a bound. Never raises but for a cancellation."""
+        ...
 
 
 class CompiledOperation:
@@ -46,6 +66,8 @@ class CompiledOperation:
         "_observe",
         "_turns",
         "bind",
+        "cached",
+        "dropping",
         "is_query",
         "kind",
         "module",
@@ -70,10 +92,19 @@ class CompiledOperation:
         self._declared = frozenset(spec.declaration.raises)
         self._encode_reply = msgspec.msgpack.Encoder().encode
         self._decode_reply = msgspec.msgpack.Decoder(spec.result).decode
+        self.cached: Answers | None = None
+        """Where its answers are kept; None where they are not."""
+        self.dropping: Dropping | None = None
+        """Which kept answers its commits drop; None where they drop none."""
         self._turns = Turns() if spec.declaration.turn is not None else None
 
     async def answer(self, message: Message, arguments: msgspec.Struct) -> Any:
-        """Run a query's handler. It has no unit of work, no task and no timer of its own."""
+        """Run a query's handler. It has no unit of work, no task and no timer of its own.
+
+        A query whose answers are kept is answered from there, but for a decision.
+        """
+        if self.cached is not None and not message.decision:
+            return await self.cached.answer(message, arguments)
         token = CURRENT.set(message)
         started = time.perf_counter()
         outcome = "ok"
@@ -114,6 +145,8 @@ class CompiledOperation:
             if key is not None:
                 unit.reply_key = key
                 unit.encode_reply = self._encode_kept
+            if self.dropping is not None:
+                self.dropping.prepare(message, arguments, unit)
             return unit
 
         async def begin() -> Any:
@@ -136,6 +169,8 @@ class CompiledOperation:
             self._observe(self.target, outcome, time.perf_counter() - started)
         if result.replay is not None and key is not None:
             return self._replay(key, result.replay)
+        if self.dropping is not None and message.unit is not None:
+            await self.dropping.committed(message, arguments, message.unit)
         return Outcome(result.value, result.position)
 
     def _encode_kept(self, value: Any) -> bytes:

@@ -165,6 +165,8 @@ class Message:
         "kind",
         "module",
         "projection",
+        "shown",
+        "token",
         "unit",
     )
 
@@ -181,6 +183,10 @@ class Message:
         self.decision = False
         self.freshness: Freshness | None = None
         """How new its reads must be, where there are replicas to read from."""
+        self.token: str | None = None
+        """What its caller has seen, for answers that were kept."""
+        self.shown: Any = None
+        """What a kept answer has shown to it; None where none has."""
         self.projection: str | None = None
         self.generation = 1
         self.host: Any = None

@@ -1,0 +1,276 @@
+"""Admit: kept answers, in two tiers, computed once however many ask.
+
+    caller ── first tier (this process) ── shared tier (Valkey) ── lease ── handler
+
+A miss is filled in a task of its own, which everybody awaits who asks for the
+same: it does not end with whoever happened to ask first. It reads from the
+primary and past every cache, so that what is kept is never older than the
+moment at which it was asked for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Collection, Mapping, Sequence
+from hashlib import blake2b
+from typing import Any
+
+import msgspec
+
+from tenfold.contracts.caching import TagTemplate
+from tenfold.contracts.contract import OperationSpec
+from tenfold.contracts.envelope import Envelope, Principal
+from tenfold.path.cache_counts import CacheCounts
+from tenfold.path.filling import Fill, Filled, Filler, FillParts
+from tenfold.path.fills import FillPositions
+from tenfold.path.kept import Kept, Life, Shown, decide_covered, decide_early, decide_use
+from tenfold.path.operations import CompiledOperation
+from tenfold.path.positions import read_token
+from tenfold.ports.cache import Cache, FirstTier, Found, Slot
+from tenfold.ports.clock import Clock, Ids
+from tenfold.ports.unit import Message
+
+__all__ = ["CachedQuery", "Caching", "tag_name"]
+
+_encode = msgspec.msgpack.Encoder(order="sorted").encode
+_decode_kept = msgspec.msgpack.Decoder(Kept).decode
+
+
+def tag_name(tenant: str, module: str, tag: str) -> str:
+    """A tag as the cache and a CDN know it: one tenant's and one module's."""
+    return f"{tenant}/{module}/{tag}"
+
+
+class Caching:
+    """The kept answers of a product in this process. Implements `Follower` for the first tier."""
+
+    def __init__(
+        self,
+        near: FirstTier,
+        far: Cache | None,
+        positions: FillPositions,
+        clock: Clock,
+        ids: Ids,
+    ) -> None:
+        """Bring the tiers together; nothing is kept before `start`.
+
+        Args:
+            near: the first tier.
+            far: the tier that processes share; None where this one is alone.
+        """
+        self.near = near
+        self.far = far
+        self._clock = clock
+        self._ids = ids
+        self._positions = positions
+        self._live = far is None
+        self.queries: dict[str, CachedQuery] = {}
+        self._filler = Filler(FillParts(near, far, positions, self._is_live))
+
+    def attach(self, operations: Mapping[str, CompiledOperation]) -> None:
+        """Let every query that declares it answer from here; the others stay as they are."""
+        for target, operation in operations.items():
+            if operation.is_query and operation.spec.declaration.cache_s is not None:
+                query = CachedQuery(self, operation)
+                self.queries[target] = operation.cached = query
+
+    async def start(self) -> None:
+        """Follow what other processes drop."""
+        if self.far is not None:
+            await self.far.follow(self)
+
+    async def stop(self) -> None:
+        """End every fill that runs, and close the tiers."""
+        await self._filler.stop()
+        self.near.clear_nowait()
+        if self.far is not None:
+            await self.far.close()
+
+    @property
+    def first_tier_live(self) -> bool:
+        """Whether the first tier is used: it is not while invalidations could be missed."""
+        return self._live
+
+    def drop(self, tags: Sequence[str]) -> None:
+        """Drop these tags in this process, fills that run included."""
+        self.near.drop_nowait(tags)
+        self._filler.part(tags)
+
+    def invalidated(self, tags: Sequence[str]) -> None:
+        """Another process has dropped these tags. See `Follower.invalidated`."""
+        self.drop(tags)
+
+    def live(self) -> None:
+        """Every invalidation is told again. See `Follower.live`."""
+        self.near.clear_nowait()
+        self._filler.part_all()
+        self._live = True
+
+    def lost(self) -> None:
+        """Invalidations may be missed: the first tier is off. See `Follower.lost`."""
+        self._live = False
+        self.near.clear_nowait()
+
+    def counts(self) -> dict[str, CacheCounts]:
+        """What has been counted since the start, by operation."""
+        return {target: query.counts for target, query in self.queries.items()}
+
+    def _is_live(self) -> bool:
+        return self._live
+
+    def find(self, slot: Slot) -> Found | None:
+        """What the first tier has, while it is live."""
+        return self.near.find_nowait(slot.key) if self._live else None
+
+    def throw(self) -> float:
+        """A random number in [0, 1)."""
+        return self._ids.uniform()
+
+    def fill(self, fill: Fill, *, anew: bool = False) -> asyncio.Future[Filled]:
+        """The answer of the fill of this slot that runs, or of a new one. See `Filler.run`."""
+        return self._filler.run(fill, anew=anew)
+
+    def prefix(self, module: str) -> tuple[str, int]:
+        """What tells a database's present history from those before it."""
+        return self._positions.epoch(module), self._positions.history
+
+    def reach(self, module: str) -> Collection[str]:
+        """The parts of a token that matter to a module's answers."""
+        return self._positions.reach(module)
+
+
+class CachedQuery:
+    """One query whose answers are kept; compiled at start."""
+
+    __slots__ = (
+        "_caching",
+        "_decode",
+        "_everyone",
+        "_fingerprint",
+        "_module",
+        "_nobody",
+        "_operation",
+        "_tags",
+        "counts",
+        "life",
+        "target",
+    )
+
+    def __init__(self, caching: Caching, operation: CompiledOperation) -> None:
+        spec = operation.spec
+        said = spec.declaration
+        self._caching = caching
+        self._operation = operation
+        self._module = operation.module.name
+        self._everyone = said.cache_for == "everyone"
+        # Whoever asks first must not show in what all are answered.
+        granted = () if said.who in ("anyone", "internal") else (said.who,)
+        self._nobody = Principal(id="anonymous", permissions=granted)
+        self._tags = tuple(TagTemplate(text, operation.target) for text in said.tags)
+        self._decode: Callable[[bytes], Any] = msgspec.msgpack.Decoder(spec.result).decode
+        self._fingerprint = fingerprint_of(spec)
+        self.target = operation.target
+        self.life = Life(said.cache_s or 0.0, said.stale_if_error_s)
+        self.counts = CacheCounts()
+
+    async def answer(self, message: Message, arguments: msgspec.Struct) -> Any:
+        """The answer to one question that is not asked for a decision. See `Answers.answer`."""
+        slot = self.slot(message.envelope, arguments)
+        found = self._caching.find(slot)
+        if found is not None and decide_use(self.life, found.left_s) == "fresh":
+            kept = _decode_kept(found.value)
+            if decide_covered(kept.covers, message.token, self._caching.reach(self._module)):
+                self.counts.first += 1
+                if decide_early(self.life, found.left_s, kept.cost_s, self._caching.throw()):
+                    self._refresh(message, slot, arguments, kept, found.left_s)
+                return self._hand(message, slot, kept, found.left_s)
+            self.counts.passed += 1
+        return await self._wait(message, slot, arguments)
+
+    async def _wait(self, message: Message, slot: Slot, arguments: msgspec.Struct) -> Any:
+        """Await the fill that runs, or a new one; then another if it is too old for the caller."""
+        fill = self._fill(message, slot, arguments)
+        filled = await asyncio.shield(self._caching.fill(fill))
+        reach = self._caching.reach(self._module)
+        if not decide_covered(filled.kept.covers, message.token, reach) and not filled.stale:
+            filled = await asyncio.shield(self._caching.fill(fill, anew=True))
+        return self._hand(message, slot, filled.kept, filled.left_s)
+
+    def _refresh(
+        self, message: Message, slot: Slot, arguments: Any, kept: Kept, left_s: float
+    ) -> None:
+        """Begin to compute anew, while the present answer is still given."""
+        fill = self._fill(message, slot, arguments)
+        fill.early_left_s = left_s
+        fill.rank = kept.rank
+        self._caching.fill(fill)
+
+    def _fill(self, message: Message, slot: Slot, arguments: msgspec.Struct) -> Fill:
+        envelope = message.envelope
+        if self._everyone:
+            envelope = msgspec.structs.replace(envelope, principal=self._nobody)
+        fill = Fill(
+            operation=self._operation,
+            envelope=envelope,
+            arguments=arguments,
+            slot=slot,
+            token=message.token,
+            reach=self._caching.reach(self._module),
+            life=self.life,
+            counts=self.counts,
+        )
+        if message.token is not None:
+            fill.rank = rank_of(message.token, self._module)
+        return fill
+
+    def _hand(self, message: Message, slot: Slot, kept: Kept, left_s: float) -> Any:
+        """Decode an answer for one caller, who shares it with nobody."""
+        message.shown = Shown(
+            token=kept.shows,
+            age_s=max(self.life.keep_s - left_s, 0.0),
+            left_s=left_s - self.life.stale_s,
+            tags=slot.tags,
+        )
+        return self._decode(kept.value)
+
+    def slot(self, envelope: Envelope, arguments: msgspec.Struct) -> Slot:
+        """Where the answer to one question is kept: by tenant, by principal, by arguments."""
+        principal = envelope.principal
+        who = None if self._everyone else (principal.id, principal.permissions)
+        text = _encode(
+            (
+                self._fingerprint,
+                self._caching.prefix(self._module),
+                envelope.tenant,
+                who,
+                arguments,
+            )
+        )
+        tenant, module = envelope.tenant, self._module
+        return Slot(
+            key=blake2b(text, digest_size=16).digest(),
+            tags=tuple(tag_name(tenant, module, tag.fill(arguments)) for tag in self._tags),
+        )
+
+
+def rank_of(token: str, module: str) -> int:
+    """How far a caller has seen a module's log; 0 where it has not."""
+    return read_token(token).get(module, ("", 0))[1]
+
+
+def fingerprint_of(spec: OperationSpec) -> bytes:
+    """What tells one version of a query's contract from another, the same in every process."""
+    said = spec.declaration
+    try:
+        shape = msgspec.json.encode(
+            msgspec.json.schema_components([spec.result, spec.arguments], schema_hook=_opaque),
+            order="deterministic",
+        )
+    except TypeError:  # a type that no schema can tell of is told by its name
+        shape = repr((spec.result, spec.arguments)).encode()
+    rest = _encode([spec.contract, spec.name, said.cache_s, said.stale_if_error_s, said.tags])
+    return blake2b(shape + rest, digest_size=8).digest()
+
+
+def _opaque(kind: type) -> dict[str, Any]:
+    return {"title": kind.__qualname__}

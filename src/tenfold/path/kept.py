@@ -1,0 +1,107 @@
+"""What is decided about a kept answer: whether it will do, and whether to replace it early."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection
+from typing import Literal
+
+import msgspec
+
+from tenfold.path.positions import merge_tokens, read_token
+
+__all__ = [
+    "Kept",
+    "Life",
+    "Shown",
+    "also_shown",
+    "decide_covered",
+    "decide_early",
+    "decide_use",
+]
+
+_BETA = 1.0
+
+
+class Kept(msgspec.Struct, frozen=True, array_like=True):
+    """An answer at rest.
+
+    `value` is the result as MessagePack; `cost_s` what it took to compute.
+    `covers` is a token of all that it surely has, `shows` one of all that it
+    can have. `rank` is how far its module's log was.
+    """
+
+    value: bytes
+    cost_s: float
+    covers: str | None
+    shows: str | None
+    rank: int
+
+
+class Life(msgspec.Struct, frozen=True):
+    """How long an answer is good, and for how long after that it is better than none."""
+
+    fresh_s: float
+    stale_s: float
+
+    @property
+    def keep_s(self) -> float:
+        """Seconds for which they are kept."""
+        return self.fresh_s + self.stale_s
+
+
+class Shown(msgspec.Struct, frozen=True):
+    """What a message was answered with from the cache.
+
+    `token` is what its caller has seen by that; `age_s` and `left_s` are for
+    clients that keep it on; `left_s` is below 0 where it is old and was given
+    because no new one could be had.
+    """
+
+    token: str | None
+    age_s: float = 0.0
+    left_s: float = 0.0
+    tags: tuple[str, ...] = ()
+
+
+def also_shown(one: Shown | None, other: Shown) -> Shown:
+    """What a query has shown that asked others: their callers have seen all of it."""
+    return other if one is None else Shown(token=merge_tokens(one.token, other.token))
+
+
+def decide_use(life: Life, left_s: float) -> Literal["fresh", "old"]:
+    """Whether an answer that is kept for so many more seconds is still good."""
+    return "fresh" if left_s > life.stale_s else "old"
+
+
+def decide_early(life: Life, left_s: float, cost_s: float, chance: float) -> bool:
+    """Whether to compute anew what is still good, so that nobody waits at its expiry.
+
+    Each who asks throws a die that falls more often as the end comes nearer,
+    and the sooner the dearer the answer (Vattani, Chierichetti and Lowenstein,
+    "Optimal Probabilistic Cache Stampede Prevention", VLDB 2015).
+
+    Args:
+        chance: a random number in [0, 1).
+    """
+    return left_s - life.stale_s <= -cost_s * _BETA * math.log(1.0 - chance)
+
+
+def decide_covered(covers: str | None, token: str | None, reach: Collection[str]) -> bool:
+    """Whether an answer has all that a caller has seen and that could show in it.
+
+    Args:
+        covers: of the answer.
+        token: the caller's.
+        reach: the modules and databases whose state the answer can show.
+    """
+    if token is None:
+        return True
+    known = {} if covers is None else read_token(covers)
+    for name, (epoch, position) in read_token(token).items():
+        if name not in reach:
+            continue
+        covered = known.get(name)
+        if covered is None or covered[0] != epoch or covered[1] < position:
+            return False
+    return True
