@@ -24,7 +24,9 @@ from tenfold.contracts.errors import (
 )
 from tenfold.contracts.refusals import Refusal
 from tenfold.path.stops import Stops
+from tenfold.path.turns import Turns
 from tenfold.ports.clock import Ids
+from tenfold.ports.stepping import close_handler
 from tenfold.ports.unit import CURRENT, OPEN, Message, Unit, UnitLostError, UnitResult, Units
 
 __all__ = [
@@ -36,8 +38,9 @@ __all__ = [
     "undeclared",
 ]
 
-RERUNS = 5
+RERUNS = 60
 """Times a handler is begun, at the most, when the store rolls it back."""
+_LONGEST_DOUBLING = 6
 
 
 async def handle_in_unit(
@@ -50,40 +53,67 @@ async def handle_in_unit(
 ) -> UnitResult:
     """Run a handler to its commit.
 
+    What is begun again takes turns with what is begun again of the same target in
+    this process: those that contend on one row would otherwise lose against each
+    other once more.
+
     Args:
         make_unit: makes an empty unit of work, for each time that the handler begins.
         begin: makes the handler's coroutine.
     Raises: what the handler raised, after a rollback; StoreUnavailableError
-        (NOT_DONE) when it was rolled back too often.
+        (NOT_DONE) when it was rolled back too often. Once a commit has been in
+        doubt, MAYBE_DONE.
     """
-    for attempt in range(1, RERUNS + 1):
+    in_doubt = False
+    attempt = 0
+    while True:
+        attempt += 1
         message.unit = unit = make_unit()
+        unit.sealed = in_doubt
         message.calls = None
+        reruns = message.host.reruns if attempt > 1 and message.host is not None else None
         try:
-            return await _Handling(message, unit, begin, units, stops)
+            return await _Handling(message, unit, begin, units, stops, reruns)
         except UnitLostError as error:
-            if attempt == RERUNS:
-                raise StoreUnavailableError(
-                    f"{message.envelope.target} was begun {RERUNS} times, and each time the "
-                    "database rolled it back. Nothing was committed. Try again later; if it goes "
-                    "on, look at what else writes to the same rows."
-                ) from error
-        await asyncio.sleep(decide_rerun_s(attempt, ids.uniform()))
-    raise AssertionError("unreachable")
+            in_doubt = in_doubt or error.outcome is Outcome.MAYBE_DONE
+            wait_s = decide_rerun_s(attempt, ids.uniform())
+            if attempt >= RERUNS or time.monotonic() + wait_s >= message.deadline:
+                raise _given_up(message, attempt, error, in_doubt) from error
+        except TenfoldError as error:
+            if in_doubt and error.outcome is Outcome.NOT_DONE:
+                error.outcome = Outcome.MAYBE_DONE
+            raise
+        await asyncio.sleep(wait_s)
+
+
+def _given_up(
+    message: Message, attempts: int, error: UnitLostError, in_doubt: bool
+) -> StoreUnavailableError:
+    begun = f"{message.envelope.target} was begun {attempts} times, and each time the database"
+    if in_doubt:
+        return StoreUnavailableError(
+            f"{begun} lost it. Once that was during the commit, so it may be done. Send it again "
+            "with the same Idempotency-Key.",
+            outcome=Outcome.MAYBE_DONE,
+        )
+    return StoreUnavailableError(
+        f"{begun} rolled it back. Nothing was committed. Try again later; if it goes on, look at "
+        f"what else writes to the same rows. The last time: {error}"
+    )
 
 
 def decide_rerun_s(attempt: int, chance: float) -> float:
-    """Seconds before a handler begins again: up to 2 ms doubled each time, with full jitter.
+    """Seconds before a handler begins again: 2 ms doubled six times at the most, with full jitter.
 
     Full jitter after M. Brooker, "Exponential Backoff and Jitter" (2015).
     """
-    return float(0.002 * 2**attempt * chance)
+    return float(0.002 * 2 ** min(attempt, _LONGEST_DOUBLING) * chance)
 
 
 class _Handling:
     """One run of a handler, awaited by the task that carries its message."""
 
-    __slots__ = ("_begin", "_message", "_stops", "_unit", "_units")
+    __slots__ = ("_begin", "_message", "_reruns", "_stops", "_unit", "_units")
 
     def __init__(
         self,
@@ -92,7 +122,9 @@ class _Handling:
         begin: Callable[[], Coroutine[Any, Any, Any]],
         units: Units,
         stops: Stops,
+        reruns: Turns | None,
     ) -> None:
+        self._reruns = reruns
         self._stops = stops
         self._message = message
         self._unit = unit
@@ -138,13 +170,38 @@ class _Handling:
         started = time.perf_counter()
         outcome = "rolled_back"
         try:
-            result = yield from self._units.run(self._unit, handler, context, value).__await__()
+            running = self._units.run(self._unit, handler, context, value)
+            if self._reruns is not None:
+                running = _in_turn(self._reruns, self._message, handler, context, running)
+            result = yield from running.__await__()
             outcome = "replayed" if result.replay or result.duplicate else "committed"
             return result
         finally:
             self._stops.unit_of_work.observe(
                 self._message.module, outcome, time.perf_counter() - started
             )
+
+
+async def _in_turn(
+    reruns: Turns,
+    message: Message,
+    handler: Coroutine[Any, Any, Any] | None,
+    context: Context,
+    running: Coroutine[Any, Any, UnitResult],
+) -> UnitResult:
+    """Open the unit of work of a handler that is begun again when it is its turn.
+
+    The turn is taken no earlier: while it gathers, a handler may call others.
+    """
+    begun = False
+    try:
+        async with reruns.take(message.envelope.target):
+            begun = True
+            return await running
+    finally:
+        if not begun:
+            running.close()
+            close_handler(handler, context)
 
 
 def as_fault(target: str, error: BaseException) -> HandlerFaultError:

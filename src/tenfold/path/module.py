@@ -21,6 +21,7 @@ from tenfold.path.arguments import payload_validator
 from tenfold.path.background import HandlerSpec
 from tenfold.path.declare import EnqueueOptions, Job
 from tenfold.path.stops import Stops
+from tenfold.path.turns import Turns
 from tenfold.ports.clock import Clock, Ids
 from tenfold.ports.outbox import Outbox, Replies
 from tenfold.ports.projections import Generations
@@ -89,6 +90,8 @@ class ModuleRuntime:
         self.outbox = resources.log
         self.queue = resources.queue
         self.generations = resources.generations
+        self.reruns = Turns()
+        """Where handlers that are begun again wait for each other, by their targets."""
         self._encode = msgspec.msgpack.Encoder().encode
         self._events: dict[type, tuple[str, Callable[[Any], Any]]] = {
             event: (f"{name}.{short}", payload_validator(f"{name}.{short}", event))

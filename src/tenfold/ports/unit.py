@@ -103,8 +103,11 @@ class Unit:
 
     @property
     def must_commit(self) -> bool:
-        """Whether there is anything to commit although the handler ran no statement."""
-        return bool(self.events or self.entries or self.buffered or self.inbox or self.reply_key)
+        """Whether there is anything to commit although the handler ran no statement.
+
+        The inbox alone is not: a message without an effect may be handled again.
+        """
+        return bool(self.events or self.entries or self.buffered or self.reply_key)
 
 
 def _no_reply(_: Any) -> bytes:

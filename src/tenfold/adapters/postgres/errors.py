@@ -4,9 +4,16 @@ from __future__ import annotations
 
 import asyncpg
 
-from tenfold.contracts.errors import Outcome, StoreUnavailableError
+from tenfold.contracts.errors import Outcome, StoreUnavailableError, TenfoldError
 
-__all__ = ["is_conflict", "is_lost", "is_unfixable", "unavailable"]
+__all__ = [
+    "UnitTooLargeError",
+    "is_conflict",
+    "is_failure",
+    "is_lost",
+    "is_unfixable",
+    "unavailable",
+]
 
 _LOST = (
     asyncpg.PostgresConnectionError,
@@ -19,7 +26,16 @@ _LOST = (
     asyncpg.ReadOnlySQLTransactionError,
     asyncpg.TooManyConnectionsError,
     asyncpg.TargetServerAttributeNotMatched,
+    # A table was changed under a prepared statement: new connections prepare it anew.
+    asyncpg.InvalidCachedStatementError,
+    asyncpg.OutdatedSchemaCacheError,
     OSError,
+)
+_FAILURES = (
+    asyncpg.QueryCanceledError,
+    asyncpg.LockNotAvailableError,
+    asyncpg.InsufficientResourcesError,
+    asyncpg.PostgresSystemError,
 )
 _UNFIXABLE = (
     asyncpg.InvalidAuthorizationSpecificationError,
@@ -46,6 +62,11 @@ def is_conflict(error: BaseException) -> bool:
 def is_unfixable(error: BaseException) -> bool:
     """Whether connecting again would fail alike: a wrong name, password or setting."""
     return isinstance(error, _UNFIXABLE)
+
+
+def is_failure(error: BaseException) -> bool:
+    """Whether the store could not do what it was asked, rather than refused what was wrong."""
+    return isinstance(error, _FAILURES)
 
 
 def unavailable(
@@ -78,3 +99,9 @@ def unavailable(
 def _first_line(error: BaseException) -> str:
     text = str(error).strip()
     return text.splitlines()[0].rstrip(".") if text else "no message"
+
+
+class UnitTooLargeError(TenfoldError):
+    """A handler gathered more in one unit of work than the store takes; nothing was committed."""
+
+    code = "unit_of_work.too_large"

@@ -131,33 +131,33 @@ class Pool:
         """Whether the last attempt to connect succeeded."""
         return not self._failing
 
-    def take_nowait(self, serializable: bool = False) -> Pooled | None:
+    def take_nowait(self, serializable: bool | None = False) -> Pooled | None:
         """A connection of this isolation where one is idle and nobody waits; else None."""
         if self._waiting:
             return None
-        idle = self._idle[serializable and not self.transaction_pooler]
-        while idle:
-            pooled = idle.pop()
-            if pooled.epoch == self._epoch and not pooled.raw.is_closed():
-                self._lent.add(pooled)
-                return pooled
-            self._drop(pooled)
-        return None
+        if serializable is None or self.transaction_pooler:
+            return self._idle_one(self._idle[0]) or self._idle_one(self._idle[1])
+        return self._idle_one(self._idle[serializable])
 
-    async def take(self, serializable: bool = False, deadline: float | None = None) -> Pooled:
-        """A connection whose own statements run in this isolation: serializable or read committed.
+    async def take(
+        self, serializable: bool | None = False, deadline: float | None = None
+    ) -> Pooled:
+        """A connection whose own statements run in this isolation.
 
-        Waits its turn, and for the server to come back, up to `deadline` on the
-        monotonic clock.
+        Waits its turn, and for the server to come back.
 
+        Args:
+            serializable: false for read committed; None where its user begins transactions.
+            deadline: on the monotonic clock; None for the pool's own bound.
         Raises: StoreUnavailableError (NOT_DONE) where there is none in time.
         """
         pooled = self.take_nowait(serializable)
         if pooled is not None:
             return pooled
-        pooled = await self._wait(serializable, deadline)
-        if pooled.serializable is not serializable and not self.transaction_pooler:
-            await self._switch(pooled, serializable)
+        pooled = await self._wait(bool(serializable), deadline)
+        fits = serializable is None or pooled.serializable is serializable
+        if not fits and not self.transaction_pooler:
+            await self._switch(pooled, serializable is True)
         return pooled
 
     def give_back(self, pooled: Pooled) -> None:
@@ -256,6 +256,15 @@ class Pool:
             raise
         finally:
             timer.cancel()
+
+    def _idle_one(self, idle: list[Pooled]) -> Pooled | None:
+        while idle:
+            pooled = idle.pop()
+            if pooled.epoch == self._epoch and not pooled.raw.is_closed():
+                self._lent.add(pooled)
+                return pooled
+            self._drop(pooled)
+        return None
 
     def _lend_other(self, serializable: bool) -> None:
         """Lend an idle connection of the other isolation, while one of this is being made."""

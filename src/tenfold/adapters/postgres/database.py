@@ -1,0 +1,130 @@
+"""A module's own database in its schema, as its handlers see it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import asyncpg
+
+from tenfold.adapters.postgres.errors import is_conflict, is_failure, is_lost, unavailable
+from tenfold.adapters.postgres.inside import OpenUnit
+from tenfold.adapters.postgres.planner import Plan
+from tenfold.adapters.postgres.pool import Pool
+from tenfold.adapters.postgres.store import PostgresStore
+from tenfold.contracts.refusals import Refusal
+from tenfold.ports.unit import OPEN, Message, Unit, foreign_await
+from tenfold.tables.module_database import ModuleDatabase, ModuleReads, ended
+
+__all__ = ["PostgresDatabase"]
+
+_ATTEMPTS = 3
+
+
+class _Reading(ModuleReads[Plan]):
+    """Reads outside any unit of work: each a statement of its own, read committed."""
+
+    failures = (asyncpg.UndefinedTableError,)
+
+    def __init__(self, store: PostgresStore, reads_from: Callable[[Message], Pool]) -> None:
+        super().__init__(store.module, store.planner)
+        self._store = store
+        self._reads_from = reads_from
+
+    def generations(self) -> Mapping[str, int]:
+        """Which generation of each projection answers."""
+        return self._store.generations
+
+    async def refresh(self) -> None:
+        """Another process may have swapped one in."""
+        await self._store.refresh_generations()
+
+    async def fetch(
+        self,
+        message: Message,
+        plan: Plan,
+        parameters: Mapping[str, Any],
+        generations: Mapping[str, int],
+        most: int | None,
+    ) -> Sequence[Any]:
+        """Run it on a connection of the pool that answers for this message."""
+        sql, values = plan.render(parameters, message.envelope.tenant, generations)
+        attempt = 1
+        while True:
+            pool = self._reads_from(message)
+            pooled = pool.take_nowait() or await pool.take(deadline=message.deadline)
+            raw: Any = pooled.raw
+            try:
+                if pool.transaction_pooler:
+                    return await _in_transaction(pool, raw, sql, values)
+                rows: Sequence[Any] = (
+                    await raw.fetch(sql, *values)
+                    if most is None
+                    else await raw._execute(sql, values, most, None)
+                )
+                return rows
+            except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+                lost = is_lost(error) or raw.is_closed()
+                if lost:
+                    pool.lose(pooled, error)
+                if not lost and not is_conflict(error):
+                    if is_failure(error):
+                        raise unavailable(f"A read of module {self.module!r}", error) from error
+                    raise
+                if attempt == _ATTEMPTS:
+                    raise unavailable(f"A read of module {self.module!r}", error) from error
+                attempt += 1
+            finally:
+                pool.give_back(pooled)
+
+
+async def _in_transaction(pool: Pool, raw: Any, sql: str, values: tuple[Any, ...]) -> Sequence[Any]:
+    """A read through a pooler that keeps nothing between transactions."""
+    await raw.execute("BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY" + pool.begin_suffix)
+    try:
+        rows: Sequence[Any] = await raw.fetch(sql, *values)
+    finally:
+        if not raw.is_closed() and not raw._protocol._is_cancelling():
+            await raw.execute("COMMIT")
+    return rows
+
+
+class PostgresDatabase(ModuleDatabase[Plan]):
+    """Implements `Database` on a module's schema.
+
+    Args:
+        reads_from: the pool that answers a read outside a unit of work; the primary's by default.
+    """
+
+    def __init__(
+        self, store: PostgresStore, reads_from: Callable[[Message], Pool] | None = None
+    ) -> None:
+        super().__init__(_Reading(store, reads_from or (lambda _: store.pool)))
+
+    async def _read(self, unit: Unit, plan: Plan, parameters: Mapping[str, Any]) -> Sequence[Any]:
+        return await (await _open(unit)).read(plan, parameters)
+
+    async def _write(
+        self,
+        unit: Unit,
+        plan: Plan,
+        parameters: Mapping[str, Any],
+        refuse: Mapping[str, Refusal] | None,
+    ) -> int:
+        return await (await _open(unit)).write(plan, parameters, refuse)
+
+    async def _write_many(self, unit: Unit, plan: Plan, rows: Sequence[Mapping[str, Any]]) -> int:
+        return await (await _open(unit)).write_many(plan, rows)
+
+
+async def _open(unit: Unit) -> OpenUnit:
+    if unit.session is None:
+        if unit.closed:
+            raise ended()
+        await OPEN
+    opened: OpenUnit = unit.session
+    if not opened.stepping:
+        raise foreign_await(
+            opened.module, "a statement in a task of its own, beside the handler that is stepped,"
+        )
+    return opened
