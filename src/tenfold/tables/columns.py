@@ -7,6 +7,7 @@ days, structs, exact decimals, money.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Hashable
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
@@ -20,12 +21,15 @@ from sqlalchemy import Uuid as _Uuid
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.engine.interfaces import Dialect
 
+from tenfold.contracts.errors import InvalidArgumentsError
 from tenfold.tables.errors import ParameterError, TableDeclarationError
 
 __all__ = [
     "CURRENCY_SUFFIX",
     "MINOR_SUFFIX",
     "TENANT",
+    "CheckedInteger",
+    "CheckedText",
     "Day",
     "Exact",
     "Instant",
@@ -46,6 +50,7 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
 _DAY_ZERO: Final = date(1970, 1, 1)
 _INT64: Final = 2**63
+_ESCAPED_NUL: Final = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 _NAMING: Final = {
     "ix": "%(table_name)s_%(column_0_N_name)s_index",
     "uq": "%(table_name)s_%(column_0_N_name)s_unique",
@@ -95,6 +100,50 @@ def _unfit(value: object, wanted: str, mend: str) -> ParameterError:
     return ParameterError(f"{shown} cannot be stored as {wanted}. Nothing was run. {mend}")
 
 
+def _nul(value: object) -> InvalidArgumentsError:
+    shown = repr(value)
+    shown = shown if len(shown) <= 80 else shown[:77] + "..."
+    return InvalidArgumentsError(
+        f"A text has the character NUL, which not every database can store: {shown}. Nothing was "
+        "run. Leave the character out."
+    )
+
+
+class CheckedText(types.String):
+    """What an adapter makes of plain text columns: values that both databases store alike."""
+
+    def bind_processor(self, dialect: Dialect) -> _Process | None:
+        """From a str without the character NUL, which PostgreSQL cannot store.
+
+        With one it is the caller's mistake, as a rule: InvalidArgumentsError.
+        """
+
+        def process(value: Any) -> Any:
+            if value is None:
+                return None
+            if not isinstance(value, str):
+                raise _unfit(value, "text", "Pass a str.")
+            if "\0" in value:
+                raise _nul(value)
+            return value
+
+        return process
+
+
+class CheckedInteger(types.Integer):
+    """What an adapter makes of plain columns of whole numbers."""
+
+    def bind_processor(self, dialect: Dialect) -> _Process | None:
+        """From an int of at most 64 bits; a bool counts as 0 or 1."""
+
+        def process(value: Any) -> Any:
+            if value is None or (isinstance(value, int) and -_INT64 <= value < _INT64):
+                return value
+            raise _unfit(value, "a whole number of 64 bits", "Pass an int.")
+
+        return process
+
+
 class Uuid(types.TypeDecorator[UUID]):
     """A UUID: 16 bytes on SQLite, `uuid` on PostgreSQL."""
 
@@ -112,7 +161,7 @@ class Uuid(types.TypeDecorator[UUID]):
         native = dialect.name == "postgresql"
 
         def process(value: Any) -> Any:
-            if type(value) is UUID:
+            if isinstance(value, UUID):
                 return value if native else value.bytes
             if value is None:
                 return None
@@ -122,14 +171,15 @@ class Uuid(types.TypeDecorator[UUID]):
 
     def result_processor(self, dialect: Dialect, coltype: object) -> _Process | None:
         """To a `UUID`."""
-        if dialect.name == "postgresql":
-            return None
         convert = msgspec.convert  # a third of the cost of UUID(bytes=...)
 
         def process(value: Any) -> Any:
             return None if value is None else convert(value, UUID)
 
-        return process
+        def process_native(value: Any) -> Any:  # asyncpg gives a class of its own
+            return None if value is None else convert(value.bytes, UUID)
+
+        return process_native if dialect.name == "postgresql" else process
 
 
 class Instant(types.TypeDecorator[datetime]):
@@ -326,6 +376,8 @@ class Json(types.TypeDecorator[Any]):
             try:
                 text = encode(value).decode()
                 self._decoder.decode(text)
+                if "\\u0000" in text and _ESCAPED_NUL.search(text):
+                    raise _nul(value)
             except (msgspec.MsgspecError, TypeError, ValueError) as error:
                 raise _unfit(value, f"JSON of {of}", f"{error}") from error
             return text

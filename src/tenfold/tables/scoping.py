@@ -44,6 +44,8 @@ _TENANT_BIND: Final[BindParameter[str]] = BindParameter(
 )
 _PLATFORM_PREFIX: Final = "tenfold_"
 _PLAIN_OPERATOR: Final = re.compile(r"[^\w\s();,'\"]{1,4}|[A-Za-z]{2,12}")
+_SQLALCHEMYS_OWN: Final = ("*", "1", "'%'")
+"""The texts that SQLAlchemy writes itself: of `select *`, `exists`, `startswith` and its like."""
 _ADVICE: Final = "Say it with SQLAlchemy Core's own constructs on the module's declared tables."
 
 if TYPE_CHECKING:
@@ -273,7 +275,7 @@ class ScopedCompiler(_Compiler):
 
     def visit_column(self, column: Any, *args: Any, **kw: Any) -> str:
         """A column; a literal one is text, and refused."""
-        if column.is_literal and column.name not in ("*", "1"):
+        if column.is_literal and column.name not in _SQLALCHEMYS_OWN:
             what = f"has literal_column({column.name[:60]!r})"
             raise refuse_statement(self._scope, what, "Use literal() or a column.")
         return str(super().visit_column(column, *args, **kw))

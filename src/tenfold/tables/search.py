@@ -6,6 +6,9 @@
 What people type is taken as words: each must occur, as a word or the beginning
 of one, whatever its case and accents. Nothing that they type is syntax.
 
+On PostgreSQL each column has a GIN index over its words, taken apart by a
+function of our own (`tenfold.tables.words`), by the same rules.
+
 On SQLite the index is an FTS5 table without content of its own, kept by
 triggers. Its rows have numbers of their own, in `{index}_rows`: SQLite may
 renumber the rows of the product's table when the file is vacuumed.
@@ -22,9 +25,9 @@ from sqlalchemy.engine.interfaces import Dialect
 from sqlalchemy.sql.visitors import InternalTraversal
 
 from tenfold.tables.errors import ParameterError, TableDeclarationError
+from tenfold.tables.words import WORDS_FUNCTION, folded_words, words_function_sql
 
 __all__ = [
-    "WORDS_FUNCTION",
     "Matches",
     "SearchIndex",
     "create_search_sql",
@@ -39,8 +42,7 @@ _INFO: Final = "tenfold_search"
 _WORD: Final = re.compile(r"[^\W_]+")
 _MOST_WORDS: Final = 16
 _NOTHING: Final = '""'
-WORDS_FUNCTION: Final = "tenfold_words"
-"""PostgreSQL's function that takes a text apart; one in each schema that has a search index."""
+_NO_WORD: Final = "'!'"
 
 
 class SearchIndex:
@@ -122,8 +124,8 @@ def fts5_query(text: str) -> str:
 
 
 def ts_query(text: str) -> str:
-    """The same for PostgreSQL's `to_tsquery`."""
-    return " & ".join(f"'{word}':*" for word in _words(text))
+    """The same in the form of PostgreSQL's type `tsquery`."""
+    return " & ".join(f"'{word}':*" for word in folded_words(text)[:_MOST_WORDS]) or _NO_WORD
 
 
 class Matches(ColumnElement[bool]):
@@ -184,15 +186,26 @@ def matches(column: Any, text: BindParameter[Any] | str) -> Matches:
 
 
 def create_search_sql(
-    name: str, table: str, key: Sequence[str], columns: Sequence[str], dialect: str
+    name: str,
+    table: str,
+    key: Sequence[str],
+    columns: Sequence[str],
+    dialect: str,
+    schema: str | None = None,
 ) -> list[str]:
-    """The statements that make a search index and fill it from the rows that are there."""
+    """The statements that make a search index and fill it from the rows that are there.
+
+    Args:
+        schema: where the table is, on PostgreSQL; None where the search_path says it.
+    """
     if dialect == "postgresql":
-        return [
-            f"CREATE INDEX {_q(f'{name}_{column}')} ON {_q(table)} "
-            f"USING gin (to_tsvector('simple', {_q(column)}))"
+        within = "" if schema is None else f"{_q(schema)}."
+        indexes = [
+            f"CREATE INDEX {_q(f'{name}_{column}')} ON {within}{_q(table)} "
+            f"USING gin (array_to_tsvector({within}{WORDS_FUNCTION}({_q(column)})))"
             for column in columns
         ]
+        return [words_function_sql(within), *indexes]
     rows, listed = _q(name + "_rows"), ", ".join(map(_q, columns))
     keys = ", ".join(map(_q, key))
     fts = _q(name)
@@ -229,10 +242,13 @@ def create_search_sql(
     ]
 
 
-def drop_search_sql(name: str, columns: Sequence[str], dialect: str) -> list[str]:
+def drop_search_sql(
+    name: str, columns: Sequence[str], dialect: str, schema: str | None = None
+) -> list[str]:
     """The statements that drop a search index, whether or not its table is still there."""
     if dialect == "postgresql":
-        return [f"DROP INDEX IF EXISTS {_q(f'{name}_{column}')}" for column in columns]
+        within = "" if schema is None else f"{_q(schema)}."
+        return [f"DROP INDEX IF EXISTS {within}{_q(f'{name}_{column}')}" for column in columns]
     events = ("insert", "delete", "update")
     triggers = [f"DROP TRIGGER IF EXISTS {_q(f'{name}_{event}')}" for event in events]
     tables = [f"DROP TABLE IF EXISTS {_q(each)}" for each in (name, name + "_rows")]

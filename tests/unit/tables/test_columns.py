@@ -34,7 +34,9 @@ MOMENTS = st.datetimes(  # a day away from both ends, so that every zone can say
 )
 LINES = st.lists(
     st.builds(
-        Line, name=st.text(st.characters(codec="utf-8")), quantity=st.integers(-(2**53), 2**53)
+        Line,
+        name=st.text(st.characters(codec="utf-8", exclude_characters="\0")),
+        quantity=st.integers(-(2**53), 2**53),
     )
 )
 

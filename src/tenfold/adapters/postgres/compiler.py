@@ -24,7 +24,8 @@ from sqlalchemy.sql.visitors import iterate
 
 from tenfold.tables.columns import Uuid
 from tenfold.tables.scoping import ScopedCompiler, generation_mark
-from tenfold.tables.search import WORDS_FUNCTION, Matches
+from tenfold.tables.search import Matches
+from tenfold.tables.words import WORDS_FUNCTION
 
 __all__ = ["ListPlace", "StatementCompiler"]
 
@@ -88,7 +89,8 @@ class StatementCompiler(ScopedCompiler, PGCompiler_asyncpg):
     def visit_bindparam(self, bindparam: Any, *args: Any, **kw: Any) -> str:
         """A parameter; a list is one array, a list of tuples one array for each place."""
         if not bindparam.expanding:
-            return str(super().visit_bindparam(bindparam, *args, **kw))
+            parent: Any = super()
+            return str(parent.visit_bindparam(bindparam, *args, **kw))
         if not bindparam.type._is_tuple_type:
             return self._array(bindparam, bindparam.type, None, kw)
         arrays = [
@@ -103,11 +105,16 @@ class StatementCompiler(ScopedCompiler, PGCompiler_asyncpg):
         if not item._isnull:
             made.type = ARRAY(item, dimensions=1)
         if place is not None:
-            made.key = f"{self._truncate_bindparam(bind)}__{place}"
+            made.key = f"{self._name_of(bind)}__{place}"
             made._cloned_set = {made}
-        text = str(super().visit_bindparam(made, **kw))
-        self.list_places[self._truncate_bindparam(made)] = ListPlace(bind, item, place)
+        parent: Any = super()
+        text = str(parent.visit_bindparam(made, **kw))
+        self.list_places[self._name_of(made)] = ListPlace(bind, item, place)
         return text
+
+    def _name_of(self, bind: Any) -> str:
+        own: Any = self
+        return str(own._truncate_bindparam(bind))
 
     def visit_in_op_binary(self, binary: Any, operator: Any, **kw: Any) -> str:
         """IN: of an array, or of a subselect."""
@@ -154,7 +161,8 @@ class StatementCompiler(ScopedCompiler, PGCompiler_asyncpg):
 
     def _like(self, binary: Any, word: str, kw: dict[str, Any]) -> str:
         left, right = self.process(binary.left, **kw), self.process(binary.right, **kw)
-        escape = self.render_literal_value(binary.modifiers.get("escape") or "", _STRING)
+        own: Any = self
+        escape = own.render_literal_value(binary.modifiers.get("escape") or "", _STRING)
         return f'{left} COLLATE "C" {word} {right} ESCAPE {escape}'
 
     def order_by_clause(self, select: Any, **kw: Any) -> str:
@@ -175,7 +183,8 @@ class StatementCompiler(ScopedCompiler, PGCompiler_asyncpg):
         if over.order_by is not None:
             over = over._clone()
             over.order_by = ClauseList(*map(_with_nulls, over.order_by.clauses))
-        return str(super().visit_over(over, **kw))
+        parent: Any = super()
+        return str(parent.visit_over(over, **kw))
 
     def visit_max_func(self, fn: Any, **kw: Any) -> str:
         """The greatest; PostgreSQL 15 has none of identifiers."""

