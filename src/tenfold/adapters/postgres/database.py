@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import asyncpg
@@ -11,14 +11,17 @@ from tenfold.adapters.postgres.errors import is_conflict, is_failure, is_lost, u
 from tenfold.adapters.postgres.inside import OpenUnit
 from tenfold.adapters.postgres.planner import Plan
 from tenfold.adapters.postgres.pool import Pool
+from tenfold.adapters.postgres.replicas import PostgresReplicas
 from tenfold.adapters.postgres.store import PostgresStore
+from tenfold.contracts.errors import StoreUnavailableError
 from tenfold.contracts.refusals import Refusal
 from tenfold.ports.unit import OPEN, Message, Unit, foreign_await
 from tenfold.tables.module_database import ModuleDatabase, ModuleReads, ended
 
 __all__ = ["PostgresDatabase"]
 
-_ATTEMPTS = 3
+_ATTEMPTS = 4
+_FAILURES = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, StoreUnavailableError)
 
 
 class _Reading(ModuleReads[Plan]):
@@ -26,10 +29,10 @@ class _Reading(ModuleReads[Plan]):
 
     failures = (asyncpg.UndefinedTableError,)
 
-    def __init__(self, store: PostgresStore, reads_from: Callable[[Message], Pool]) -> None:
+    def __init__(self, store: PostgresStore, replicas: PostgresReplicas | None) -> None:
         super().__init__(store.module, store.planner)
         self._store = store
-        self._reads_from = reads_from
+        self._replicas = replicas
 
     def generations(self) -> Mapping[str, int]:
         """Which generation of each projection answers."""
@@ -49,33 +52,47 @@ class _Reading(ModuleReads[Plan]):
     ) -> Sequence[Any]:
         """Run it on a connection of the pool that answers for this message."""
         sql, values = plan.render(parameters, message.envelope.tenant, generations)
+        primary, replicas = self._store.pool, self._replicas
         attempt = 1
         while True:
-            pool = self._reads_from(message)
-            pooled = pool.take_nowait() or await pool.take(deadline=message.deadline)
-            raw: Any = pooled.raw
+            pool = primary
+            if replicas is not None and attempt == 1:
+                pool = await replicas.pool_for(message)
             try:
-                if pool.transaction_pooler:
-                    return await _in_transaction(pool, raw, sql, values)
-                rows: Sequence[Any] = (
-                    await raw.fetch(sql, *values)
-                    if most is None
-                    else await raw._execute(sql, values, most, None)
-                )
-                return rows
-            except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
-                lost = is_lost(error) or raw.is_closed()
-                if lost:
-                    pool.lose(pooled, error)
-                if not lost and not is_conflict(error):
-                    if is_failure(error):
-                        raise unavailable(f"A read of module {self.module!r}", error) from error
-                    raise
-                if attempt == _ATTEMPTS:
+                return await _ask(pool, message.deadline, sql, values, most)
+            except _FAILURES as error:
+                if pool is not primary and replicas is not None and replicas.failed(pool, error):
+                    attempt += 1
+                    continue
+                if attempt < _ATTEMPTS and (is_lost(error) or is_conflict(error)):
+                    attempt += 1
+                    continue
+                if is_lost(error) or is_conflict(error) or is_failure(error):
                     raise unavailable(f"A read of module {self.module!r}", error) from error
-                attempt += 1
-            finally:
-                pool.give_back(pooled)
+                raise
+
+
+async def _ask(
+    pool: Pool, deadline: float, sql: str, values: tuple[Any, ...], most: int | None
+) -> Sequence[Any]:
+    """Run a statement on a connection of a pool."""
+    pooled = pool.take_nowait() or await pool.take(deadline=deadline)
+    raw: Any = pooled.raw
+    try:
+        if pool.transaction_pooler:
+            return await _in_transaction(pool, raw, sql, values)
+        rows: Sequence[Any] = (
+            await raw.fetch(sql, *values)
+            if most is None
+            else await raw._execute(sql, values, most, None)
+        )
+        return rows
+    except _FAILURES as error:
+        if is_lost(error):
+            pool.lose(pooled, error)
+        raise
+    finally:
+        pool.give_back(pooled)
 
 
 async def _in_transaction(pool: Pool, raw: Any, sql: str, values: tuple[Any, ...]) -> Sequence[Any]:
@@ -93,13 +110,11 @@ class PostgresDatabase(ModuleDatabase[Plan]):
     """Implements `Database` on a module's schema.
 
     Args:
-        reads_from: the pool that answers a read outside a unit of work; the primary's by default.
+        replicas: choose who answers a read outside a unit of work; None for the primary.
     """
 
-    def __init__(
-        self, store: PostgresStore, reads_from: Callable[[Message], Pool] | None = None
-    ) -> None:
-        super().__init__(_Reading(store, reads_from or (lambda _: store.pool)))
+    def __init__(self, store: PostgresStore, replicas: PostgresReplicas | None = None) -> None:
+        super().__init__(_Reading(store, replicas))
 
     async def _read(self, unit: Unit, plan: Plan, parameters: Mapping[str, Any]) -> Sequence[Any]:
         return await (await _open(unit)).read(plan, parameters)
