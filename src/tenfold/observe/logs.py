@@ -21,7 +21,11 @@ _Fields = MutableMapping[str, Any]
 
 
 def configure_logs(
-    stream: TextIO | None = None, *, level: int = logging.INFO, people: bool | None = None
+    stream: TextIO | None = None,
+    *,
+    level: int = logging.INFO,
+    people: bool | None = None,
+    process: str | None = None,
 ) -> None:
     """Send every log line of this process to one stream.
 
@@ -33,10 +37,12 @@ def configure_logs(
         stream: standard error by default.
         level: lines below it are dropped before anything is formatted.
         people: text instead of JSON; by default where the stream is a terminal.
+        process: the name of this process among those that share the log; people
+            see it in front of the line.
     """
     out = stream if stream is not None else sys.stderr
     for_people = out.isatty() if people is None else people
-    render = _text_renderer(colours=out.isatty()) if for_people else _json_line
+    render = _text_renderer(colours=out.isatty()) if for_people else _json_renderer(process)
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
@@ -108,9 +114,14 @@ def _stamp(_logger: Any, _method: str, fields: _Fields) -> _Fields:
     return fields
 
 
-def _json_line(_logger: Any, _method: str, fields: _Fields) -> str:
-    first = {name: fields.pop(name) for name in ("at", "level", "event") if name in fields}
-    return _encode({**first, **fields}).decode("utf-8")
+def _json_renderer(process: str | None) -> Callable[[Any, str, _Fields], str]:
+    named = {} if process is None else {"process": process}
+
+    def render(_logger: Any, _method: str, fields: _Fields) -> str:
+        first = {name: fields.pop(name) for name in ("at", "level", "event") if name in fields}
+        return _encode({**first, **named, **fields}).decode("utf-8")
+
+    return render
 
 
 def _text_renderer(*, colours: bool) -> Callable[[Any, str, Any], str]:

@@ -6,14 +6,13 @@ What is here decides and does nothing; `supervisor` and `slots` carry it out.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from enum import Enum
 
 from tenfold.contracts.structs import Struct
+from tenfold.runtimes.roles import Role
 from tenfold.runtimes.settings import ProcessSettings
 
 __all__ = [
     "PlannedProcess",
-    "ProcessRole",
     "Rollout",
     "decide_failures",
     "decide_processes",
@@ -24,27 +23,16 @@ __all__ = [
 _MOST_DOUBLINGS = 30
 
 
-class ProcessRole(Enum):
-    """What one process does.
-
-    `WEB` answers requests, `WORKER` does background work, `ALL` does both.
-    """
-
-    ALL = "all"
-    WEB = "web"
-    WORKER = "worker"
-
-    @property
-    def serves(self) -> bool:
-        """Whether it answers requests over HTTP."""
-        return self is not ProcessRole.WORKER
-
-
 class PlannedProcess(Struct):
     """One process that there is to be: its name, which it keeps through restarts, and its role."""
 
     name: str
-    role: ProcessRole
+    role: Role
+
+    @property
+    def serves(self) -> bool:
+        """Whether it answers requests over HTTP."""
+        return self.role is not Role.WORKER
 
 
 class Rollout(Struct):
@@ -56,11 +44,10 @@ class Rollout(Struct):
 
 def decide_processes(settings: ProcessSettings) -> tuple[PlannedProcess, ...]:
     """The processes that the settings mean; web processes do both where there are no workers."""
-    role = ProcessRole.WEB if settings.workers else ProcessRole.ALL
+    role = Role.WEB if settings.workers else Role.ALL
     web = [PlannedProcess(name=f"web-{n + 1}", role=role) for n in range(settings.web)]
     workers = [
-        PlannedProcess(name=f"worker-{n + 1}", role=ProcessRole.WORKER)
-        for n in range(settings.workers)
+        PlannedProcess(name=f"worker-{n + 1}", role=Role.WORKER) for n in range(settings.workers)
     ]
     return (*web, *workers)
 
@@ -101,8 +88,8 @@ def decide_rollout(running: Sequence[str], wanted: Sequence[PlannedProcess]) -> 
     what new code publishes should find workers that know it.
     """
     names = {process.name for process in wanted}
-    workers = [process for process in wanted if not process.role.serves]
-    serving = [process for process in wanted if process.role.serves]
+    workers = [process for process in wanted if not process.serves]
+    serving = [process for process in wanted if process.serves]
     return Rollout(
         begin=(*workers, *serving), end=tuple(name for name in running if name not in names)
     )

@@ -206,14 +206,19 @@ class _Server(uvicorn.Server):
 
 
 @contextmanager
-def signals(wish: StopWish) -> Iterator[None]:
-    """Take SIGINT and SIGTERM for a wish to stop; another, a second later, ends the process."""
+def signals(wish: StopWish, *, interrupt: bool = True) -> Iterator[None]:
+    """Take SIGTERM for a wish to stop; another, a second later, ends the process.
+
+    Args:
+        interrupt: so also SIGINT, which comes from a terminal.
+    """
     loop = asyncio.get_running_loop()
     asked_s = 0.0
+    numbers = (signal.SIGTERM, signal.SIGINT) if interrupt else (signal.SIGTERM,)
 
     def received() -> None:
         nonlocal asked_s
-        if not wish.asked.is_set():
+        if not asked_s:
             asked_s = loop.time()
             wish.ask()
         elif loop.time() - asked_s > _SAME_WISH_S:
@@ -221,12 +226,12 @@ def signals(wish: StopWish) -> Iterator[None]:
             sys.stderr.flush()
             os._exit(ServerExit.HURRIED)
 
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in numbers:
         loop.add_signal_handler(number, received)
     try:
         yield
     finally:
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in numbers:
             loop.remove_signal_handler(number)
             # What is left is to end: a signal that comes late must not make it look like a crash.
             signal.signal(number, signal.SIG_IGN)

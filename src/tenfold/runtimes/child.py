@@ -1,0 +1,100 @@
+"""One process of several, started by a supervisor: `python -m tenfold.runtimes.child NAME FD`.
+
+It is a fresh interpreter each time, so that a restart runs the code that is on
+the disk. What it is to do comes over its link.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import faulthandler
+import io
+import logging
+import signal
+import socket
+import sys
+from pathlib import Path
+
+import uvloop
+
+from tenfold.contracts.errors import TenfoldError
+from tenfold.observe.logs import configure_logs
+from tenfold.runtimes.draining import Drain, DrainOrder
+from tenfold.runtimes.links import Assignment, ChildLink, Done, Failed, Ready
+from tenfold.runtimes.preparing import Phase, prepare
+from tenfold.runtimes.process import RunningProduct, hosted
+from tenfold.runtimes.roles import Role
+from tenfold.runtimes.server import StopWish, serve_http, signals
+from tenfold.runtimes.topology import Product, load_product
+
+__all__ = ["main"]
+
+_log = logging.getLogger("tenfold.child")
+
+
+def main(arguments: list[str]) -> int:
+    """Do what the link says until it says to stop; returns the exit code."""
+    faulthandler.enable()
+    _write_whole_lines()
+    # A terminal's Ctrl-C is the supervisor's to understand.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    link = ChildLink(int(arguments[1]))
+    assignment = link.assignment
+    configure_logs(people=assignment.people, process=assignment.name)
+    for talkative in ("alembic", "uvicorn"):
+        logging.getLogger(talkative).setLevel(logging.WARNING)
+    try:
+        product = load_product(
+            Path(assignment.file), assignment.topology, overrides=assignment.overrides
+        )
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(_do(product, assignment, link))
+    except TenfoldError as error:
+        _log.debug("It could not begin.", exc_info=error)
+        link.say(Failed(message=str(error), code=error.code))
+        return 1
+    except Exception as error:
+        _log.exception("It ended by an unexpected %s.", type(error).__name__)
+        link.say(Failed(message=f"It raised {type(error).__name__}: {error}. The log has more."))
+        return 1
+    return 0
+
+
+async def _do(product: Product, assignment: Assignment, link: ChildLink) -> None:
+    if assignment.task != "run":
+        said = await prepare(product, Phase(assignment.task))
+        link.say(Done(said=said))
+        return
+    wish = StopWish(DrainOrder())
+    loop = asyncio.get_running_loop()
+
+    def stop(order: DrainOrder) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop has ended, as it should
+            loop.call_soon_threadsafe(wish.ask, order)
+
+    with signals(wish, interrupt=False):
+        link.on_stop(stop)
+        async with hosted(product, assignment.role) as process:
+            await _run(process, assignment, link, wish)
+
+
+async def _run(
+    process: RunningProduct, assignment: Assignment, link: ChildLink, wish: StopWish
+) -> None:
+    if assignment.role is Role.WORKER or assignment.listener is None:
+        link.say(Ready())
+        await wish.asked.wait()
+        return
+    with socket.socket(fileno=assignment.listener) as listener:
+        await serve_http(process, listener, wish, lambda: link.say(Ready()), drain=Drain())
+
+
+def _write_whole_lines() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(line_buffering=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,167 @@
+"""The processes of one machine as a whole: begun, replaced one by one, and drained."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from random import Random
+
+from tenfold.contracts.errors import UserMistakeError
+from tenfold.runtimes.draining import DrainOrder
+from tenfold.runtimes.links import Assignment, Task
+from tenfold.runtimes.processes import PlannedProcess, decide_processes, decide_rollout
+from tenfold.runtimes.restarts import ProcessState
+from tenfold.runtimes.slots import Slot
+from tenfold.runtimes.spawning import Child, Spawning
+from tenfold.runtimes.topology import ProductFile
+
+__all__ = ["Fleet"]
+
+
+class Fleet:
+    """Every process of a supervisor, by its place in the plan.
+
+    One version begins after its `before` has been prepared, in a process of its
+    own that runs the new code; its `after` follows when no old process is left.
+    """
+
+    def __init__(
+        self,
+        source: ProductFile,
+        read: Callable[[], ProductFile],
+        spawning: Callable[[ProductFile], Spawning],
+        assign: Callable[[ProductFile, str], Assignment],
+        say: Callable[[str], None],
+    ) -> None:
+        """Take the parts; nothing is started yet.
+
+        Args:
+            source: the topology file, as it was read first.
+            read: reads it again.
+            spawning: how processes are spawned under a topology file.
+            assign: the assignment of the process of that name, less role and task.
+        """
+        self._source = source
+        self._read = read
+        self._spawning = spawning
+        self._assign = assign
+        self._say = say
+        self._random = Random()
+        self._slots: dict[str, Slot] = {}
+        self._children: set[Child] = set()
+        self._restarting = asyncio.Lock()
+
+    @property
+    def states(self) -> list[ProcessState]:
+        """Every process that there is to be, and how it does."""
+        return [slot.state for slot in self._slots.values()]
+
+    def reap(self) -> None:
+        """Look which processes have ended; for whoever hears that one did."""
+        self._children = {child for child in self._children if not child.reap()}
+
+    async def begin(self) -> None:
+        """Start every process and wait until all are ready.
+
+        Raises: ProcessNotStartedError, UserMistakeError of the first that is not.
+        """
+        await self._prepare("before")
+        for planned in decide_processes(self._source.topology.processes):
+            self._slots[planned.name] = self._slot(planned)
+        async with asyncio.TaskGroup() as group:
+            for slot in self._slots.values():
+                group.create_task(slot.begin())
+        await self._prepare("after")
+
+    async def restart(self, tell: Callable[[str], None]) -> None:
+        """Replace every process by one that runs the code and the file of now, one by one.
+
+        Args:
+            tell: is told each step, for people.
+        Raises: UserMistakeError, ProcessNotStartedError; what was not replaced by then goes on.
+        """
+        async with self._restarting:
+            self._source = self._reread()
+            await self._prepare("before")
+            tell("The new version begins.")
+            wanted = decide_processes(self._source.topology.processes)
+            rollout = decide_rollout(list(self._slots), wanted)
+            for planned in rollout.begin:
+                await self._renew(planned)
+                tell(f"{planned.name} is new.")
+            for name in rollout.end:
+                await self._slots.pop(name).end(DrainOrder())
+                tell(f"{name} is gone.")
+            await self._prepare("after")
+
+    async def drain(self, order: DrainOrder) -> None:
+        """End those that serve, then those that do the work which the last requests wait for."""
+        slots = list(self._slots.values())
+        for group in (True, False):
+            await asyncio.gather(*(s.end(order) for s in slots if s.planned.serves is group))
+        # Those that were just being replaced, or had not begun.
+        await asyncio.gather(*(child.stop(order) for child in self._children))
+
+    async def kill(self) -> None:
+        """End whatever is left, at once."""
+        for slot in self._slots.values():
+            slot.forget()
+        await asyncio.gather(*(child.kill() for child in self._children))
+
+    async def _renew(self, planned: PlannedProcess) -> None:
+        slot = self._slots.get(planned.name)
+        if slot is not None:
+            slot.settings = self._source.topology.processes
+            await slot.replace(planned, DrainOrder())
+            return
+        slot = self._slots[planned.name] = self._slot(planned)
+        try:
+            await slot.begin()
+        except BaseException:
+            del self._slots[planned.name]
+            raise
+
+    async def _prepare(self, task: Task) -> None:
+        child = self._spawn(f"prepare-{task}", task=task)
+        said = await child.begun()
+        if said:
+            self._say(said)
+
+    def _slot(self, planned: PlannedProcess) -> Slot:
+        def spawn(planned: PlannedProcess) -> Child:
+            return self._spawn(planned.name, planned)
+
+        return Slot(planned, self._source.topology.processes, spawn, self._random)
+
+    def _spawn(self, name: str, planned: PlannedProcess | None = None, task: Task = "run") -> Child:
+        assignment = self._assign(self._source, name).as_task(
+            task, planned.role if planned is not None else None
+        )
+        child = Child(self._spawning(self._source), assignment)
+        self._children.add(child)
+        return child
+
+    def _reread(self) -> ProductFile:
+        """The topology file of now. Raises: UserMistakeError where it needs a whole new start."""
+        source = self._read()
+        changed = _changed(self._source, source)
+        if changed:
+            raise UserMistakeError(
+                f"{source.file}: {', '.join(changed)} differs from what the product was started "
+                "with, which a rolling restart cannot change. Nothing was replaced. Stop the "
+                "product and start it again."
+            )
+        return source
+
+
+def _changed(before: ProductFile, now: ProductFile) -> Sequence[str]:
+    old, new = before.topology, now.topology
+    compared = {
+        "name": (before.name, now.name),
+        "data": (before.data_dir, now.data_dir),
+        "http.host": (old.http.host, new.http.host),
+        "http.port": (old.http.port, new.http.port),
+        "database.kind": (old.database.kind, new.database.kind),
+        "database.url": (old.database.url, new.database.url),
+    }
+    return [name for name, (was, is_now) in compared.items() if was != is_now]

@@ -1,0 +1,223 @@
+"""Asking a running supervisor: a rolling restart, and which processes there are.
+
+A Unix socket beside the control socket that only its owner may open, and a line
+of JSON a message: one question, then any number of answers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from tenfold.contracts.errors import TenfoldError, UserMistakeError
+from tenfold.contracts.structs import Struct
+from tenfold.runtimes.lock import holder_of
+from tenfold.runtimes.roles import Role
+
+__all__ = [
+    "NotSupervisedError",
+    "ProcessState",
+    "RestartFailedError",
+    "RestartServer",
+    "ask_restart",
+    "ask_states",
+]
+
+_SOCKET = "restart.sock"
+_MOST = 65_536
+_log = logging.getLogger("tenfold.supervisor")
+
+
+class NotSupervisedError(TenfoldError):
+    """There is no supervisor on these data that could be asked; nothing was done."""
+
+    code = "run.not_supervised"
+
+
+class RestartFailedError(TenfoldError):
+    """A rolling restart stopped half way; processes that were not replaced go on."""
+
+    code = "run.restart_failed"
+
+
+class ProcessState(Struct):
+    """How one process does. `pid` is 0 where there is none at this moment."""
+
+    name: str
+    role: Role
+    state: Literal["ready", "down"]
+    pid: int
+    restarts: int
+
+
+class Question(Struct):
+    """What is asked."""
+
+    ask: Literal["restart", "states"]
+
+
+class Told(Struct, tag="told"):
+    """A step was done."""
+
+    text: str
+
+
+class States(Struct, tag="states"):
+    """Every process."""
+
+    processes: list[ProcessState]
+
+
+class Ended(Struct, tag="ended"):
+    """It is done, or failed for this reason, which was a mistake of what was set up, or not."""
+
+    error: str = ""
+    mistake: bool = False
+
+
+_encode = msgspec.json.Encoder().encode
+_decode_question = msgspec.json.Decoder(Question).decode
+_decode_answer = msgspec.json.Decoder(Told | States | Ended).decode
+
+
+class RestartServer:
+    """The supervisor's end of the socket."""
+
+    def __init__(
+        self,
+        restart: Callable[[Callable[[str], None]], Awaitable[None]],
+        states: Callable[[], list[ProcessState]],
+    ) -> None:
+        self._restart = restart
+        self._states = states
+        self._server: asyncio.Server | None = None
+        self._answering: set[asyncio.Task[None]] = set()
+
+    async def start(self, folder: Path) -> None:
+        """Listen in a folder, in place of a process that ended."""
+        path = folder / _SOCKET
+        path.unlink(missing_ok=True)
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        mask = os.umask(0o177)
+        try:
+            listener.bind(str(path))
+        finally:
+            os.umask(mask)
+        self._path = path
+        self._server = await asyncio.start_unix_server(self._answer, sock=listener, limit=_MOST)
+
+    async def stop(self) -> None:
+        """Close, and give up what is under way."""
+        if self._server is None:
+            return
+        self._server.close()
+        self._server = None
+        self._path.unlink(missing_ok=True)
+        for task in self._answering:
+            task.cancel()
+        await asyncio.gather(*self._answering, return_exceptions=True)
+
+    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._answering.add(task)
+        try:
+            question = _decode_question(await reader.readline())
+            if question.ask == "states":
+                _say(writer, States(processes=self._states()))
+            _say(writer, Ended() if question.ask == "states" else await self._carry(writer))
+            await writer.drain()
+        except asyncio.CancelledError:
+            _say(writer, Ended(error="The product is being stopped."))
+        except (OSError, ValueError, msgspec.DecodeError):
+            pass  # whoever asked has gone, or asked nothing that is understood
+        finally:
+            self._answering.discard(task)
+            writer.close()
+
+    async def _carry(self, writer: asyncio.StreamWriter) -> Ended:
+        try:
+            await self._restart(lambda text: _say(writer, Told(text=text)))
+        except TenfoldError as error:
+            _log.error("The rolling restart failed: %s", error)
+            return Ended(error=str(error), mistake=isinstance(error, UserMistakeError))
+        except Exception as error:
+            _log.exception("The rolling restart failed by an unexpected %s.", type(error).__name__)
+            return Ended(error=f"It raised {type(error).__name__}. The log has more.")
+        return Ended()
+
+
+def _say(writer: asyncio.StreamWriter, answer: Told | States | Ended) -> None:
+    with contextlib.suppress(OSError, RuntimeError):
+        writer.write(_encode(answer) + b"\n")
+
+
+async def ask_restart(data_dir: Path, tell: Callable[[str], None]) -> None:
+    """Ask for a rolling restart and wait for its end.
+
+    Args:
+        tell: is told each step.
+    Raises: NotSupervisedError, RestartFailedError; UserMistakeError where what is
+        set up now cannot be started.
+    """
+    async for answer in _ask(data_dir, Question(ask="restart")):
+        if isinstance(answer, Told):
+            tell(answer.text)
+
+
+async def ask_states(data_dir: Path) -> list[ProcessState]:
+    """Ask which processes there are. Raises: NotSupervisedError."""
+    async for answer in _ask(data_dir, Question(ask="states")):
+        if isinstance(answer, States):
+            return answer.processes
+    return []
+
+
+async def _ask(data_dir: Path, question: Question) -> AsyncIterator[Told | States | Ended]:
+    holder = holder_of(data_dir)
+    if holder is None:
+        raise NotSupervisedError(
+            f"No product runs on the data in {data_dir}. Nothing was done. Start it with "
+            "`tenfold run`, or name its directory with --data or TENFOLD_DATA."
+        )
+    path = Path(holder.control).with_name(_SOCKET)
+    try:
+        reader, writer = await asyncio.open_unix_connection(str(path), limit=_MOST)
+    except OSError as error:
+        raise NotSupervisedError(
+            f"Process {holder.pid} (`{holder.command}`, {holder.state}) holds the data in "
+            f"{data_dir}, and supervises no processes at this moment. Nothing was done. It may "
+            "just be starting or stopping; a product on SQLite is one process, which is stopped "
+            "and started again."
+        ) from error
+    try:
+        writer.write(_encode(question) + b"\n")
+        while line := await reader.readline():
+            answer = _decode_answer(line)
+            if isinstance(answer, Ended):
+                _raise(answer)
+                return
+            yield answer
+        raise RestartFailedError(
+            "The supervisor ended before the restart did. Look at its log, and start it again."
+        )
+    finally:
+        writer.close()
+
+
+def _raise(ended: Ended) -> None:
+    if ended.mistake:
+        raise UserMistakeError(ended.error)
+    if ended.error:
+        raise RestartFailedError(
+            f"The rolling restart did not end. {ended.error} Processes that were not replaced "
+            "go on with the old version. Mend it and restart again."
+        )
