@@ -1,4 +1,4 @@
-"""A supervisor of `plain_child` processes: python -m tests.faults.plain_parent TOPOLOGY_FILE APP."""
+"""A supervisor of `plain_child`ren: python -m tests.faults.plain_parent TOPOLOGY_FILE APP."""
 
 from __future__ import annotations
 

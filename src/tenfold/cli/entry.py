@@ -35,7 +35,13 @@ _MISTAKES = frozenset(
     )
 )
 _UNAVAILABLE = frozenset(
-    ("admit.overloaded", "control.lost", "control.protocol", "control.unavailable")
+    (
+        "admit.overloaded",
+        "control.lost",
+        "control.protocol",
+        "control.unavailable",
+        "run.not_supervised",
+    )
 )
 
 

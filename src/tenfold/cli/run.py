@@ -13,27 +13,43 @@ def run(arguments: list[str]) -> int:
     """Start the product of this folder until it is asked to stop; returns the exit code."""
     chosen = _parser().parse_args(arguments)
     from tenfold.observe.logs import configure_logs
-    from tenfold.runtimes.topology import load_product
+    from tenfold.runtimes.topology import ProductFile, import_product, read_product_file
 
-    configure_logs()
+    given = {
+        "http.host": chosen.host,
+        "http.port": chosen.port,
+        "data": chosen.data,
+        "processes.web": chosen.web,
+        "processes.workers": chosen.workers,
+    }
+    overrides = {name: value for name, value in given.items() if value is not None}
+
+    def read() -> ProductFile:
+        return read_product_file(chosen.product, chosen.topology, overrides=overrides)
+
+    source = read()
+    configure_logs(process="supervisor" if source.topology.shared else None)
     for talkative in ("alembic", "uvicorn"):
         logging.getLogger(talkative).setLevel(logging.WARNING)
-    options = {"http.host": chosen.host, "http.port": chosen.port, "data": chosen.data}
-    product = load_product(
-        chosen.product,
-        chosen.topology,
-        overrides={name: value for name, value in options.items() if value is not None},
-    )
+    if source.topology.shared:
+        from tenfold.runtimes.starting import run_processes
+
+        return run_processes(read, overrides, say=_say)
     from tenfold.runtimes.server import serve
 
-    return serve(product, say=lambda text: print(text, flush=True))
+    return serve(import_product(source), say=_say)
+
+
+def _say(text: str) -> None:
+    print(text, flush=True)
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="tenfold run",
         description="Start a product and serve it over HTTP. Ctrl-C and SIGTERM drain and stop; "
-        "a second one stops at once.",
+        "a second one stops at once. A topology on PostgreSQL runs several processes, which "
+        "SIGHUP and `tenfold restart` replace one by one.",
         allow_abbrev=False,
     )
     parser.add_argument("--topology", metavar="NAME", help="TENFOLD_TOPOLOGY, else prototype")
@@ -42,6 +58,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--data", metavar="DIR", help="TENFOLD_DATA, else .tenfold beside tenfold.toml"
     )
+    parser.add_argument("--web", metavar="N", help="web processes, where there may be several")
+    parser.add_argument("--workers", metavar="N", help="worker processes, likewise")
     parser.add_argument(
         "--product",
         metavar="DIR",

@@ -45,7 +45,7 @@ def run_processes(
 
 @contextmanager
 def _servers(source: ProductFile, say: Callable[[str], None]) -> Iterator[dict[str, str]]:
-    """The servers of a topology; yields the variables by which processes find those started here."""
+    """The servers of a topology; yields the variables by which processes find them."""
     if source.topology.database.url:
         yield {}
         return
