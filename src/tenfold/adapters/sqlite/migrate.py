@@ -1,23 +1,20 @@
 """A module's migrations, applied to its file before the writer opens it.
 
-A module's `migrations/` holds Alembic's revision files and nothing else: no
-`env.py`, no ini file. Each revision commits by itself together with its mark in
-`alembic_version`, so a start that was killed on the way goes on where it was.
-
-Alembic costs 0.2 s and 8 MB when it is first used. So the folder's
-fingerprint is kept in the file, and a start with nothing to do stops there.
+Each revision commits by itself together with its mark in `alembic_version`, so
+a start that was killed on the way goes on where it was. A file has one process,
+so both phases of a roll-out are applied at once.
 """
 
 from __future__ import annotations
 
-import hashlib
 import sqlite3
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from tenfold.tables.errors import MigrationError
+from tenfold.tables.revisions import fingerprint_of, mistakes, next_steps, read_script, told
 
 if TYPE_CHECKING:
     from alembic.script import ScriptDirectory
@@ -47,10 +44,10 @@ def migrate(
     Raises: MigrationError (NOT_DONE): the revisions before the one it names are
         applied and stay, that one has left nothing.
     """
-    fingerprint = _fingerprint(migrations)
+    fingerprint = fingerprint_of(migrations)
     if fingerprint is None or fingerprint == _recorded(file):
         return []
-    script = _script(module, migrations)
+    script = read_script(module, migrations)
     engine = _engine(file)
     applied: list[str] = []
     try:
@@ -74,26 +71,13 @@ def pending(file: Path, module: str, migrations: Path) -> list[str]:
     Raises: MigrationError (NOT_DONE) where the folder or the file's revision
         cannot be read.
     """
-    fingerprint = _fingerprint(migrations)
+    fingerprint = fingerprint_of(migrations)
     if fingerprint is None or fingerprint == _recorded(file):
         return []
-    script = _script(module, migrations)
-    with _mistakes(module, str(migrations)):
+    script = read_script(module, migrations)
+    with mistakes(module, str(migrations)):
         current: Any = _heads(file)
-        steps: Any = script._upgrade_revs("head", current)
-        return [_told(step.revision) for step in steps]
-
-
-def _fingerprint(migrations: Path) -> str | None:
-    """A digest of the revision files; None where there are none."""
-    files = sorted(path for path in migrations.glob("*.py") if path.name != "__init__.py")
-    if not files:
-        return None
-    digest = hashlib.sha256()
-    for path in files:
-        body = path.read_bytes()
-        digest.update(f"{path.name}\0{len(body)}\0".encode() + body)
-    return digest.hexdigest()
+        return [told(step.revision) for step in next_steps(script, current)]
 
 
 def _recorded(file: Path) -> str | None:
@@ -120,21 +104,6 @@ def _query(file: Path, table: str, sql: str, values: tuple[str, ...]) -> list[An
             f"The file {file} cannot be read as a database: {error}. Nothing was changed. "
             "Put the right file there, or move it away to begin anew."
         ) from error
-
-
-def _script(module: str, migrations: Path) -> ScriptDirectory:
-    from alembic.script import ScriptDirectory
-
-    with _mistakes(module, str(migrations)):
-        script = ScriptDirectory(str(migrations), version_locations=[str(migrations)])
-        heads = script.get_heads()
-    if len(heads) > 1:
-        raise MigrationError(
-            f"The migrations of module {module!r} in {migrations} have {len(heads)} ends: "
-            f"{', '.join(sorted(heads))}. Nothing was applied. Let one of them follow the other: "
-            "set its down_revision."
-        )
-    return script
 
 
 def _engine(file: Path) -> Engine:
@@ -167,14 +136,13 @@ def _next_step(
     taken: list[Any] = []
 
     def first(heads: Any, context: MigrationContext) -> list[Any]:
-        steps: Any = script._upgrade_revs("head", heads)
-        taken.extend(steps[:1])
+        taken.extend(next_steps(script, heads)[:1])
         for step in taken:
-            on_step(_told(step.revision))
+            on_step(told(step.revision))
         return taken
 
     place = str(script.dir)
-    with _mistakes(module, place, taken), engine.begin() as connection:
+    with mistakes(module, place, taken), engine.begin() as connection:
         context = MigrationContext.configure(
             connection, opts={"fn": first, "script": script, "target_metadata": metadata()}
         )
@@ -182,12 +150,7 @@ def _next_step(
             context.run_migrations()
         if taken:
             _check_references(connection)
-    return _told(taken[0].revision) if taken else None
-
-
-def _told(revision: Any) -> str:
-    """A revision as people read it: `0002 add a column`."""
-    return f"{revision.revision} {revision.doc or ''}".strip()
+    return told(taken[0].revision) if taken else None
 
 
 def _check_references(connection: Connection) -> None:
@@ -196,28 +159,3 @@ def _check_references(connection: Connection) -> None:
     if broken:
         shown = ", ".join(f"{row[0]} (row {row[1]}) to {row[2]}" for row in broken[:5])
         raise ValueError(f"it leaves {len(broken)} rows that refer to nothing: {shown}")
-
-
-@contextmanager
-def _mistakes(module: str, place: str, taken: list[Any] | None = None) -> Iterator[None]:
-    """Tell whatever fails in a revision with its place."""
-    try:
-        yield
-    except Exception as error:
-        where = f"in {place}"
-        if taken:
-            where = f"revision {taken[0].revision.revision} ({taken[0].revision.path})"
-        cause = str(error).partition("\n[SQL:")
-        sql = f" Statement: {' '.join(cause[2].split())[:300]}" if cause[2] else ""
-        mend = "Mend the revision and start again."
-        if "Can't locate revision" in cause[0]:
-            mend = (
-                "The file was migrated by code that is newer than this folder, or a revision was "
-                "deleted: start the newer code, or put the revision back."
-            )
-        elif "database is locked" in cause[0]:
-            mend = "Another process writes to the file: end it, then start again."
-        raise MigrationError(
-            f"A migration of module {module!r} failed, {where}: {type(error).__name__}: "
-            f"{cause[0]}.{sql} It left nothing behind; those before it are applied. {mend}"
-        ) from error
