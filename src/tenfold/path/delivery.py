@@ -14,6 +14,7 @@ from tenfold.path.background import HandlerSpec
 from tenfold.path.handle import deadline_error, handle_in_unit
 from tenfold.path.limit import Limit
 from tenfold.path.module import ModuleRuntime, StoredEnvelope, new_trace
+from tenfold.path.operations import Dropping
 from tenfold.ports.records import Claimed, InboxKey
 from tenfold.ports.unit import Message, Unit
 
@@ -45,6 +46,8 @@ class Delivery:
     def __init__(self, module: ModuleRuntime, owners: dict[str, Any]) -> None:
         """`owners` has the instance of each projection by its name."""
         self._module = module
+        self.dropping: Dropping | None = None
+        """Which kept answers its commits drop; None where they drop none."""
         self._decode = msgspec.msgpack.Decoder(StoredEnvelope).decode
         self._handlers = {
             name: _Compiled(spec, owners[spec.projection] if spec.projection else module.instance)
@@ -110,12 +113,14 @@ class Delivery:
         outcome = "fault"
         limit = Limit(timeout_s)
         try:
-            await limit.run(
+            result = await limit.run(
                 handle_in_unit(
                     message, make_unit, begin, resources.units, resources.ids, resources.stops
                 )
             )
             outcome = "ok"
+            if self.dropping is not None and message.unit is not None and not result.duplicate:
+                await self.dropping.committed(message, None, message.unit)
         except TimeoutError as error:
             if not limit.expired():
                 raise  # the handler's own, not this one

@@ -92,6 +92,8 @@ class ModuleRuntime:
         self.generations = resources.generations
         self.reruns = Turns()
         """Where handlers that are begun again wait for each other, by their targets."""
+        self.drops: Any = None
+        """What drops kept answers; None where nothing is kept."""
         self._encode = msgspec.msgpack.Encoder().encode
         self._events: dict[type, tuple[str, Callable[[Any], Any]]] = {
             event: (f"{name}.{short}", payload_validator(f"{name}.{short}", event))

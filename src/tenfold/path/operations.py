@@ -49,7 +49,7 @@ class Dropping(Protocol):
         """Hand over to the unit of work what drops them, should this process die."""
         ...
 
-    async def committed(self, message: Message, arguments: msgspec.Struct, unit: Unit) -> None:
+    async def committed(self, message: Message, arguments: Any, unit: Unit) -> None:
         """Drop them now, within a bound. Never raises but for a cancellation."""
         ...
 

@@ -144,13 +144,13 @@ class Cache(Protocol):
         """End a claim without an answer, so that the next may claim."""
         ...
 
-    async def invalidate(self, tags: Sequence[str], once: str = "") -> bool:
+    async def invalidate(self, tags: Sequence[str], reasons: Sequence[str] = ()) -> bool:
         """Drop every answer with one of these tags, and every fill of one that has begun.
 
         Args:
-            once: names the reason; a second call with the same does nothing
-                for some minutes.
-        Returns: False where it was such a second call.
+            reasons: names of why; a later call does nothing whose reasons
+                were all given within some minutes.
+        Returns: False where it was such a later call.
         """
         ...
 

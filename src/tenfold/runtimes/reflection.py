@@ -18,6 +18,7 @@ from tenfold.contracts.errors import ContractError
 from tenfold.contracts.structs import Struct
 from tenfold.path.background import HandlerSpec, read_background
 from tenfold.path.declare import Projection
+from tenfold.path.dropping import drop_handlers
 from tenfold.ports.database import Database
 
 if TYPE_CHECKING:
@@ -79,6 +80,7 @@ def read_module(name: str, cls: type) -> ModuleShape:
     handlers = read_background(cls)
     for projection in projections.values():
         handlers.extend(read_background(projection, projection.name))
+    handlers.extend(drop_handlers(spec))
     _refuse_twins(cls, handlers)
     package = cls.__module__.rpartition(".")[0]
     return ModuleShape(

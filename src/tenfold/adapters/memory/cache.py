@@ -167,16 +167,16 @@ class MemoryCache:
         if lease is not None and lease[0] == claim.token:
             del self._leases[slot.key]
 
-    async def invalidate(self, tags: Sequence[str], once: str = "") -> bool:
+    async def invalidate(self, tags: Sequence[str], reasons: Sequence[str] = ()) -> bool:
         """Drop every answer with one of these tags. See `Cache.invalidate`."""
-        if once:
-            now_s = self._now_s()
-            if self._once.get(once, 0.0) > now_s:
-                return False
-            self._once[once] = now_s + _ONCE_S
-            self._once.move_to_end(once)
-            if len(self._once) > _REMEMBERED:
-                self._once.popitem(last=False)
+        now_s = self._now_s()
+        if reasons and all(self._once.get(reason, 0.0) > now_s for reason in reasons):
+            return False
+        for reason in reasons:
+            self._once[reason] = now_s + _ONCE_S
+            self._once.move_to_end(reason)
+        while len(self._once) > _REMEMBERED:
+            self._once.popitem(last=False)
         self.drop_nowait(tags)
         return True
 

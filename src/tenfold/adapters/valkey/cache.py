@@ -142,14 +142,15 @@ class ValkeyCache:
 
         await self._bounded(ask)
 
-    async def invalidate(self, tags: Sequence[str], once: str = "") -> bool:
+    async def invalidate(self, tags: Sequence[str], reasons: Sequence[str] = ()) -> bool:
         """Drop every answer with one of these tags, and tell it. See `Cache.invalidate`."""
         message = "\n".join((self._origin, *tags))
 
         async def ask() -> bool:
             await self._meet()
-            keys = [self._key(b"o", once), *(self._key(b"t", tag) for tag in tags)]
-            arguments: list[str | int] = [int(bool(once)), _ONCE_S, self._channel, message]
+            keys = [self._key(b"o", reason) for reason in reasons]
+            keys += [self._key(b"t", tag) for tag in tags]
+            arguments: list[str | int] = [len(reasons), _ONCE_S, self._channel, message]
             return bool(await self._invalidate(keys, arguments))
 
         return await self._bounded(ask)

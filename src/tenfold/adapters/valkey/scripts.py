@@ -70,12 +70,19 @@ return 1
 """
 
 INVALIDATE = """
--- KEYS[1]: what remembers the reason, the others tags.
--- ARGV: '1' where there is a reason, how long it is remembered in s, channel, message
-if ARGV[1] == '1' and not redis.call('SET', KEYS[1], '1', 'NX', 'EX', ARGV[2]) then
+-- KEYS: what remembers each reason, then tags.
+-- ARGV: how many reasons, how long they are remembered in s, channel, message
+local reasons = tonumber(ARGV[1])
+local known = 0
+for at = 1, reasons do
+  if not redis.call('SET', KEYS[at], '1', 'NX', 'EX', ARGV[2]) then
+    known = known + 1
+  end
+end
+if reasons > 0 and known == reasons then
   return 0
 end
-for at = 2, #KEYS do
+for at = reasons + 1, #KEYS do
   redis.call('DEL', KEYS[at])
 end
 redis.call('PUBLISH', ARGV[3], ARGV[4])
