@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import AsyncIterator, Sequence
 from typing import Any, cast
 
@@ -14,6 +15,7 @@ from sqlalchemy.sql.elements import quoted_name
 from tenfold.adapters.postgres.dialect import TableDialect
 from tenfold.adapters.postgres.planner import Planner, constraint_of
 from tenfold.tables.search import create_search_sql, search_indexes
+from tenfold.tables.words import folded_words, words_function_sql
 from tenfold.testing.statement_shapes import PROJECTIONS, TABLES
 from tenfold.testing.statements import Ran, StatementCases
 
@@ -81,3 +83,30 @@ class TestPostgresStatements(StatementCases):
                     await connection.execute(sql)
         yield PostgresStatements(connection)
         await connection.close()
+
+
+@pytest.mark.anyio
+async def test_the_database_takes_texts_apart_as_queries_are(postgres_url: str) -> None:
+    """Letters of every script, in runs of random characters: the same words on both sides."""
+    chance = random.Random(11)
+    known = [chr(code) for code in range(1, 0x11000) if not 0xD800 <= code < 0xE000]
+    texts = ["".join(chance.choices(known, k=200)) for _ in range(400)]
+    texts += [
+        "Ærø ŁÓDŹ Ç",
+        "İstanbul Straße",
+        "24-inch a/b x.y@z",
+        "Синий СТУЛ",
+        "a" * 900,
+        "",
+        "_",
+    ]
+    connection = await asyncpg.connect(postgres_url)
+    await connection.execute(words_function_sql())
+    found = await connection.fetch(
+        "SELECT tenfold_words(t) AS words FROM unnest($1::text[]) WITH ORDINALITY AS x (t, n) "
+        "ORDER BY n",
+        texts,
+    )
+    await connection.close()
+    for text, row in zip(texts, found, strict=True):
+        assert list(dict.fromkeys(row["words"])) == folded_words(text), text

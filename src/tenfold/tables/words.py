@@ -92,7 +92,7 @@ def words_function_sql(schema: str = "") -> str:
 def _characters() -> Iterator[str]:
     """Every character beyond ASCII that has no parts."""
     for code in range(0x80, 0x110000):
-        if code not in _SURROGATES and not unicodedata.decomposition(chr(code)):
+        if code not in _SURROGATES and unicodedata.is_normalized("NFD", chr(code)):
             yield chr(code)
 
 
