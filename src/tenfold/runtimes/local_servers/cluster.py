@@ -40,6 +40,8 @@ USER = "postgres"
 DATABASE = "tenfold"
 _CONF = "tenfold.conf"
 _SOCKET_PATH_BYTES = 80
+_NOBODY = 2_147_483_646
+"""More than any process id."""
 _STILL_ENDING = ("pre-existing shared memory block", "Is another postmaster", "Address already")
 """What a server says that meets the last remains of a killed one, or a port taken meanwhile."""
 
@@ -154,8 +156,7 @@ def adopt(place: Path, deadline: float) -> tuple[int, str, int] | None:
     """A server that runs on this data already: process, when it began, port.
 
     What the data directory's `postmaster.pid` says is believed only of a process
-    that is a PostgreSQL and answers; a number that another program has by now is
-    removed with the file, for PostgreSQL itself would not start beside it.
+    that is a PostgreSQL and answers.
     Raises: ServerStartError when a server runs there and does not answer.
     """
     note = place / "postmaster.pid"
@@ -165,8 +166,8 @@ def adopt(place: Path, deadline: float) -> tuple[int, str, int] | None:
     except (OSError, ValueError, IndexError):
         return None
     since = keeper.born(pid)
-    if since and not _is_postgres(pid):
-        note.unlink(missing_ok=True)
+    if not since or not _is_postgres(pid):
+        _forget_process(note, lines)
         return None
     while keeper.is_alive(pid, since):
         lines = note.read_text().splitlines() if note.exists() else []
@@ -181,6 +182,17 @@ def adopt(place: Path, deadline: float) -> tuple[int, str, int] | None:
             )
         time.sleep(0.05)
     return None
+
+
+def _forget_process(note: Path, lines: list[str]) -> None:
+    """Let PostgreSQL start beside a number that is another program's by now, or a zombie's.
+
+    The file stays, for by the rest of it PostgreSQL sees whether sessions of the
+    killed server are still at the data.
+    """
+    note.write_text("\n".join((str(_NOBODY), *lines[1:])) + "\n")
+    for remains in note.parent.glob(".s.PGSQL.*"):  # its socket, and the lock on that
+        remains.unlink(missing_ok=True)
 
 
 def _is_postgres(pid: int) -> bool:
