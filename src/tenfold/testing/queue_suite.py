@@ -23,6 +23,7 @@ from tenfold.ports.records import (
 from tenfold.testing.clock import HeldClock
 
 __all__ = [
+    "AnyQueue",
     "ClaimCases",
     "LaneCases",
     "LostClaimCases",

@@ -102,9 +102,19 @@ QUEUE_LANES = """
 CREATE INDEX IF NOT EXISTS tenfold_queue_lanes
     ON {s}.tenfold_queue (lane, id) WHERE waits > 0 AND lane IS NOT NULL
 """
+QUEUE_AGAIN = """
+-- What a claim looks at below the floors.
+CREATE INDEX IF NOT EXISTS tenfold_queue_again
+    ON {s}.tenfold_queue (priority DESC, id) WHERE waits = 4
+"""
+QUEUE_ASIDE = """
+-- A lane's entries that a claim or a moment has set aside, in order.
+CREATE INDEX IF NOT EXISTS tenfold_queue_aside
+    ON {s}.tenfold_queue (lane, id) WHERE waits >= 2 AND lane IS NOT NULL
+"""
 QUEUE_PARKED = """
--- Whether a lane that falls free has entries to be woken.
-CREATE INDEX IF NOT EXISTS tenfold_queue_parked ON {s}.tenfold_queue (lane) WHERE waits = 3
+-- Whether there are entries to be woken.
+CREATE INDEX IF NOT EXISTS tenfold_queue_parked ON {s}.tenfold_queue (id) WHERE waits = 3
 """
 QUEUE_HELD = """
 -- Lanes that a dead letter keeps closed.
@@ -145,6 +155,22 @@ CREATE TABLE IF NOT EXISTS {s}.tenfold_claims (
 CLAIMS_PLAIN = """
 ALTER TABLE {s}.tenfold_claims
     ALTER COLUMN ids SET STORAGE EXTERNAL, ALTER COLUMN lanes SET STORAGE EXTERNAL
+"""
+FLOORS = """
+-- Where claims begin to read, one row; see turns.py. Kept in one page, as far as vacuum can come.
+CREATE TABLE IF NOT EXISTS {s}.tenfold_floors (
+    one boolean PRIMARY KEY DEFAULT true CHECK (one),
+    unproven boolean NOT NULL DEFAULT false,
+    horizon xid8 NOT NULL,
+    next_at timestamptz NOT NULL,
+    sweep_at timestamptz NOT NULL,
+    priorities integer[] NOT NULL DEFAULT '{{}}',
+    floors bigint[] NOT NULL DEFAULT '{{}}',
+    nexts bigint[] NOT NULL DEFAULT '{{}}'
+) WITH (
+    fillfactor = 10, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 500,
+    autovacuum_vacuum_cost_delay = 0
+)
 """
 INBOX = """
 -- Messages that have had their effect.
@@ -224,6 +250,8 @@ _STATEMENTS = (
     QUEUE_DUE,
     QUEUE_LATER,
     QUEUE_LANES,
+    QUEUE_AGAIN,
+    QUEUE_ASIDE,
     QUEUE_PARKED,
     QUEUE_HELD,
     QUEUE_DEAD,
@@ -231,6 +259,7 @@ _STATEMENTS = (
     QUEUE_SOURCES,
     CLAIMS,
     CLAIMS_PLAIN,
+    FLOORS,
     INBOX,
     INBOX_AGE,
     REPLIES,
@@ -245,6 +274,11 @@ _VERSION = "SELECT value FROM {s}.tenfold_meta WHERE key = 'schema_version'"
 _FIRST = """
 INSERT INTO {s}.tenfold_meta VALUES
     ('epoch', replace(gen_random_uuid()::text, '-', '')), ('xid_offset', '0')
+ON CONFLICT DO NOTHING
+"""
+_FIRST_FLOORS = """
+INSERT INTO {s}.tenfold_floors (horizon, next_at, sweep_at)
+VALUES (pg_snapshot_xmax(pg_current_snapshot()), now(), now())
 ON CONFLICT DO NOTHING
 """
 _SET_VERSION = """
@@ -302,6 +336,7 @@ async def _create(connection: Connection, schema: str) -> None:
     for function in functions(quoted(schema), lock_key("queue", schema)):
         await connection.execute(function)
     await connection.execute(_FIRST.format(**names))
+    await connection.execute(_FIRST_FLOORS.format(**names))
     await connection.execute(_SET_VERSION.format(**names), str(PLATFORM_SCHEMA_VERSION))
 
 
