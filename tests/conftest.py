@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from tests.poolers import pgbouncer_url
 from tests.servers import (  # the fixtures of real servers
     own_postgres,
     own_servers_folder,
@@ -25,6 +26,7 @@ __all__ = [
     "own_postgres",
     "own_servers_folder",
     "own_valkey",
+    "pgbouncer_url",
     "postgres_server",
     "postgres_url",
     "replicated_postgres",
