@@ -126,6 +126,11 @@ def mistakes(module: str, place: str, taken: Sequence[Any] | None = None) -> Ite
             )
         elif "database is locked" in cause[0]:
             mend = "Another process writes to the file: end it, then start again."
+        elif "lock timeout" in cause[0]:
+            mend = (
+                "Another transaction held a table that it needs: see pg_stat_activity, end that "
+                "one, then start again."
+            )
         raise MigrationError(
             f"A migration of module {module!r} failed, {where}: {type(error).__name__}: "
             f"{cause[0]}.{sql} It left nothing behind; those before it are applied. {mend}"

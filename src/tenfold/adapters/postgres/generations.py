@@ -89,20 +89,25 @@ class PostgresGenerations:
             that answers or is being built; each needs a rebuild, and until then its
             statements may fail.
         """
+        if connection.is_in_transaction():
+            return await self._ensure(connection)
         async with connection.transaction(isolation="read_committed"):
-            await self._turn(connection)
-            known = await self._rows(connection)
-            for name in self._projections:
-                if name not in known:
-                    await connection.execute(self._sql(_FIRST), name)
-                    await self._make(connection, name, 1)
-            outdated: list[str] = []
-            for name, (active, building, _) in known.items():
-                shapes = await self._shapes(connection, name)
-                newest = active if building is None else building
-                if shapes.get(newest) != _shape(self._projections[name]):
-                    outdated.append(name)
-            return outdated
+            return await self._ensure(connection)
+
+    async def _ensure(self, connection: Connection) -> list[str]:
+        await self._turn(connection)
+        known = await self._rows(connection)
+        for name in self._projections:
+            if name not in known:
+                await connection.execute(self._sql(_FIRST), name)
+                await self._make(connection, name, 1)
+        outdated: list[str] = []
+        for name, (active, building, _) in known.items():
+            shapes = await self._shapes(connection, name)
+            newest = active if building is None else building
+            if shapes.get(newest) != _shape(self._projections[name]):
+                outdated.append(name)
+        return outdated
 
     async def tidy(self) -> list[str]:
         """Drop what a life before left over; done by the process that begins to rebuild.

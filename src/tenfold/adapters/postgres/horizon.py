@@ -73,19 +73,29 @@ async def keep_order(connection: Connection, schema: str) -> int:
 
     They are after a dump was restored into another cluster: without this, new
     events would be numbered below old ones, and no reader would find them. Run
-    at open, after the tables were made; safe to run by many processes at once.
+    at open, after the tables were made; safe to run by many processes at once. In a
+    transaction of its own unless one is open.
 
     Args:
         schema: the module's name, unquoted.
     Returns: by how much the numbers were raised; 0 where they are in order.
     """
-    place = await connection.fetchrow(_PLACE.format(s=quoted(schema)))
-    if place["newest"] < place["next"]:
+    if await _missing(connection, schema) <= 0:
         return 0
+    if connection.is_in_transaction():
+        return await _raise(connection, schema)
     async with connection.transaction(isolation="read_committed"):
-        await connection.execute("SELECT pg_advisory_xact_lock($1)", lock_key("order", schema))
-        place = await connection.fetchrow(_PLACE.format(s=quoted(schema)))
-        missing = int(place["newest"] - place["next"] + 1)
-        if missing > 0:
-            await connection.execute(_RAISE.format(s=quoted(schema)), missing)
+        return await _raise(connection, schema)
+
+
+async def _raise(connection: Connection, schema: str) -> int:
+    await connection.execute("SELECT pg_advisory_xact_lock($1)", lock_key("order", schema))
+    missing = await _missing(connection, schema)
+    if missing > 0:
+        await connection.execute(_RAISE.format(s=quoted(schema)), missing)
     return max(missing, 0)
+
+
+async def _missing(connection: Connection, schema: str) -> int:
+    place = await connection.fetchrow(_PLACE.format(s=quoted(schema)))
+    return int(place["newest"] - place["next"] + 1)
