@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Sequence
 from random import Random
 
@@ -16,6 +17,8 @@ from tenfold.runtimes.spawning import Child, Spawning
 from tenfold.runtimes.topology import ProductFile
 
 __all__ = ["Fleet"]
+
+_log = logging.getLogger("tenfold.supervisor")
 
 
 class Fleet:
@@ -80,18 +83,23 @@ class Fleet:
             tell: is told each step, for people.
         Raises: UserMistakeError, ProcessNotStartedError; what was not replaced by then goes on.
         """
+
+        def step(text: str) -> None:
+            _log.info(text)
+            tell(text)
+
         async with self._restarting:
             self._source = self._reread()
             await self._prepare("before")
-            tell("The new version begins.")
+            step("A rolling restart begins.")
             wanted = decide_processes(self._source.topology.processes)
             rollout = decide_rollout(list(self._slots), wanted)
             for planned in rollout.begin:
                 await self._renew(planned)
-                tell(f"{planned.name} is new.")
+                step(f"{planned.name} is new.")
             for name in rollout.end:
                 await self._slots.pop(name).end(DrainOrder())
-                tell(f"{name} is gone.")
+                step(f"{name} is gone.")
             await self._prepare("after")
 
     async def drain(self, order: DrainOrder) -> None:

@@ -33,7 +33,7 @@ __all__ = ["Supervision", "supervise"]
 
 _SAME_WISH_S = 1.0
 """Seconds in which a second signal is the same wish: a terminal's group and make send it twice."""
-_ORPHANS_S = 5.0
+_ORPHANS_S = 3.0
 """Seconds for which the processes of a killed supervisor may hold the port."""
 _SPARE_S = 5.0
 _STOPPED, _HURRIED = 0, 130
@@ -149,7 +149,7 @@ class _Supervisor:
 
     async def _restart(self) -> None:
         try:
-            await self._fleet.restart(_log.info)
+            await self._fleet.restart(lambda _: None)
         except TenfoldError as error:
             _log.error("The rolling restart failed: %s", error)
 
