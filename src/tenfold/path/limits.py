@@ -231,15 +231,15 @@ class RateLimits:
         self,
         policies: Mapping[str, tuple[Policy, ...]],
         *,
-        shared: SharedCounter,
+        shared: SharedCounter | None,
         fallback: SharedCounter,
         processes: int,
         clock: Clock,
         ids: Ids,
     ) -> None:
         """Args:
-        shared: counts for all processes.
-        fallback: counts for this one while that does not answer.
+        shared: counts for all processes; None where there is none.
+        fallback: counts this one's share while that does not answer.
         processes: how many share the limits.
         """
         self.policies = policies
@@ -311,7 +311,7 @@ class RateLimits:
         return Allowance(policy, lease.known_left + lease.left, float(policy.rate.window_s))
 
     async def _take(self, rate: Rate, key: str) -> Grant:
-        if self._circuit.closed():
+        if self._shared is not None and self._circuit.closed():
             try:
                 grant = await self._shared.take(key, rate, decide_lease(rate, self._processes))
             except CounterUnavailableError:

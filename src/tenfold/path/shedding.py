@@ -12,7 +12,7 @@ of those that have begun would be one at most however long the queue.
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import Annotated
 
 import msgspec
 
@@ -31,8 +31,6 @@ __all__ = [
     "decide_limit",
 ]
 
-Priority = Literal["critical", "normal", "background"]
-
 WEIGHTS: dict[str, float] = {"critical": 2.0, "normal": 1.0, "background": 0.5}
 """By priority, how much of the limit may be taken when one more comes in."""
 
@@ -42,7 +40,7 @@ _LONGEST_WINDOW_S = 1.0
 _WORST = 3.0
 """What one message may say against the limit, in times of what it should have taken."""
 _EASE = 0.05
-_AT_EASE = 0.125
+_AT_EASE = 0.03
 """Share of the limit up to which messages are not in one another's way."""
 _CALM = 0.5
 """Below this share of the limit nobody is asked for a priority."""
@@ -59,12 +57,12 @@ class SheddingSettings(Struct):
     """
 
     enabled: bool = True
-    wait_s: float = 0.05
-    tolerance: float = 2.0
-    stale_s: float = 0.5
-    first: int = 100
-    least: int = 4
-    most: int = 1_000
+    wait_s: Annotated[float, msgspec.Meta(gt=0, le=60)] = 0.05
+    tolerance: Annotated[float, msgspec.Meta(ge=1, le=100)] = 2.0
+    stale_s: Annotated[float, msgspec.Meta(gt=0, le=60)] = 0.5
+    first: Annotated[int, msgspec.Meta(ge=1)] = 100
+    least: Annotated[int, msgspec.Meta(ge=1)] = 4
+    most: Annotated[int, msgspec.Meta(ge=1)] = 1_000
 
 
 class Window(msgspec.Struct, frozen=True):

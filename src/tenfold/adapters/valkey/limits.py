@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from redis.asyncio import Redis
+from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
 from tenfold.ports.limits import CounterUnavailableError, Grant, Rate, decide_grant
 
 __all__ = ["ValkeyCounter"]
 
+_CONNECTIONS = 16
 # What `decide_grant` does, where the counts are: two processes never read the same ones.
 _TAKE = """
 local time = redis.call('TIME')
@@ -35,22 +38,37 @@ return {granted, previous, current + granted, into}
 
 
 class ValkeyCounter:
-    """Implements `SharedCounter` on a Valkey or Redis server, or a cluster's one slot per key.
+    """Implements `SharedCounter` on a Valkey or Redis server. A key is a hash of three numbers."""
 
-    Args:
-        client: connected to the server; the caller closes it.
-        prefix: goes before each key, such as the product's name.
-        timeout_s: the longest that a caller waits.
-    """
+    def __init__(
+        self, url: str, *, namespace: str = "tenfold:limits", timeout_ms: int = 50
+    ) -> None:
+        """Make one; it connects when it is first used.
 
-    def __init__(self, client: Redis, *, prefix: str = "tenfold", timeout_s: float = 0.05) -> None:
-        self._prefix = prefix
+        Args:
+            url: `valkey://` or `redis://[user:password@]host:port/number`.
+            namespace: goes before each key, such as the product's name.
+            timeout_ms: the longest that a caller waits, a new connection included.
+        """
+        timeout_s = timeout_ms / 1000
+        self._namespace = namespace
         self._timeout_s = timeout_s
-        self._take: Any = client.register_script(_TAKE)
+        self._client = Redis(
+            connection_pool=BlockingConnectionPool.from_url(
+                url.replace("valkey", "redis", 1) if url.startswith("valkey") else url,
+                max_connections=_CONNECTIONS,
+                timeout=timeout_s,
+                socket_timeout=timeout_s,
+                socket_connect_timeout=timeout_s,
+                retry=Retry(NoBackoff(), 0),
+                protocol=2,
+            )
+        )
+        self._take: Any = self._client.register_script(_TAKE)
 
     async def take(self, key: str, rate: Rate, wanted: int) -> Grant:
         """Take up to `wanted` at once. See `SharedCounter.take`."""
-        name = f"{self._prefix}:limit:{rate.limit}/{rate.window_s}:{key}"
+        name = f"{self._namespace}:{rate.limit}/{rate.window_s}:{key}"
         try:
             async with asyncio.timeout(self._timeout_s):
                 granted, previous, current, into_ms = await self._take(
@@ -64,3 +82,8 @@ class ValkeyCounter:
             ) from error
         rest = decide_grant(rate, previous, current, into_ms / 1000, 0)
         return Grant(granted, rest.left, rest.retry_s)
+
+    async def close(self) -> None:
+        """End its connections."""
+        await self._client.aclose()
+        await self._client.connection_pool.disconnect()
