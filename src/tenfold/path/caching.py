@@ -11,7 +11,7 @@ moment at which it was asked for.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from hashlib import blake2b
 from typing import Any
 
@@ -134,10 +134,6 @@ class Caching:
         """What tells a database's present history from those before it."""
         return self._positions.epoch(module), self._positions.history
 
-    def reach(self, module: str) -> Collection[str]:
-        """The parts of a token that matter to a module's answers."""
-        return self._positions.reach(module)
-
 
 class CachedQuery:
     """One query whose answers are kept; compiled at start."""
@@ -179,7 +175,7 @@ class CachedQuery:
         found = self._caching.find(slot)
         if found is not None and decide_use(self.life, found.left_s) == "fresh":
             kept = _decode_kept(found.value)
-            if decide_covered(kept.covers, message.token, self._caching.reach(self._module)):
+            if decide_covered(kept, message.token):
                 self.counts.first += 1
                 if decide_early(self.life, found.left_s, kept.cost_s, self._caching.throw()):
                     self._refresh(message, slot, arguments, kept, found.left_s)
@@ -191,8 +187,7 @@ class CachedQuery:
         """Await the fill that runs, or a new one; then another if it is too old for the caller."""
         fill = self._fill(message, slot, arguments)
         filled = await asyncio.shield(self._caching.fill(fill))
-        reach = self._caching.reach(self._module)
-        if not decide_covered(filled.kept.covers, message.token, reach) and not filled.stale:
+        if not filled.stale and not decide_covered(filled.kept, message.token):
             filled = await asyncio.shield(self._caching.fill(fill, anew=True))
         return self._hand(message, slot, filled.kept, filled.left_s)
 
@@ -215,7 +210,6 @@ class CachedQuery:
             arguments=arguments,
             slot=slot,
             token=message.token,
-            reach=self._caching.reach(self._module),
             life=self.life,
             counts=self.counts,
         )

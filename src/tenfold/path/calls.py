@@ -407,6 +407,9 @@ class Calls:
             message.freshness = parent.freshness
             message.decision = options.decision and (parent.decision or parent.kind is not _QUERY)
             message.token = parent.token
+            if parent.asked is not None:
+                parent.asked.append(operation)
+                message.asked = parent.asked
             value = await operation.answer(message, arguments)
             if message.shown is not None:
                 parent.shown = also_shown(parent.shown, message.shown)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from contextvars import Context
 
 import msgspec
@@ -52,7 +52,6 @@ class Fill:
         "life",
         "operation",
         "rank",
-        "reach",
         "slot",
         "token",
     )
@@ -65,7 +64,6 @@ class Fill:
         arguments: msgspec.Struct,
         slot: Slot,
         token: str | None,
-        reach: Collection[str],
         life: Life,
         counts: CacheCounts,
     ) -> None:
@@ -74,7 +72,6 @@ class Fill:
         self.arguments = arguments
         self.slot = slot
         self.token = token
-        self.reach = reach
         self.life = life
         self.counts = counts
         self.early_left_s: float | None = None
@@ -230,7 +227,7 @@ class Filler:
         if found is None or decide_use(fill.life, found.left_s) != "fresh":
             return None
         kept = _decode_kept(found.value)
-        if not decide_covered(kept.covers, fill.token, fill.reach):
+        if not decide_covered(kept, fill.token):
             fill.counts.passed += 1
             return None
         fill.counts.shared += 1
@@ -251,7 +248,8 @@ class Filler:
             raise asyncio.CancelledError  # another process computes it already
         started = time.perf_counter()
         try:
-            covers, rank = await parts.positions.before(fill.operation)
+            before = await parts.positions.before(fill.operation)
+            message.asked = asked = list[CompiledOperation]()
             value = await fill.operation.answer(message, fill.arguments)
             shows = await parts.positions.after()
         except BaseException as error:
@@ -266,7 +264,9 @@ class Filler:
         fill.counts.computed += 1
         fill.counts.early += fill.early_left_s is not None
         cost_s = time.perf_counter() - started
-        kept = Kept(value=_encode(value), cost_s=cost_s, covers=covers, shows=shows, rank=rank)
+        covers, reach = parts.positions.covered(fill.operation, before, asked)
+        rank = before.heads[fill.operation.module.name]
+        kept = Kept(_encode(value), cost_s, covers, shows, rank, reach)
         body = _encode(kept)
         if await self._keep_far(fill, claim, body, rank) and self._keep_near(
             fill, begun, body, rank, life.keep_s

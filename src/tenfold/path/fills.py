@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 import msgspec
 
@@ -11,7 +11,7 @@ from tenfold.path.operations import CompiledOperation
 from tenfold.path.positions import ProjectionProgress
 from tenfold.ports.replicas import Replicas
 
-__all__ = ["FillPositions", "ModuleReach", "reach_of"]
+__all__ = ["Before", "FillPositions", "ModuleReach", "reach_of"]
 
 _DATABASE = "DB"
 
@@ -25,7 +25,6 @@ class ModuleReach(msgspec.Struct, frozen=True):
 
     asks: tuple[str, ...] = ()
     follows: tuple[str, ...] = ()
-    projects: bool = False
 
 
 def reach_of(modules: Mapping[str, ModuleReach], module: str) -> frozenset[str]:
@@ -38,6 +37,18 @@ def reach_of(modules: Mapping[str, ModuleReach], module: str) -> frozenset[str]:
             found.add(name)
             ahead += [*modules[name].asks, *modules[name].follows]
     return frozenset(found)
+
+
+class Before(msgspec.Struct, frozen=True):
+    """How far things were before an answer was computed.
+
+    `lags` are the modules whose events the query's own projections had not all
+    worked; `place` is the database's, where it has replicas.
+    """
+
+    heads: dict[str, int]
+    lags: frozenset[str]
+    place: str | None
 
 
 class FillPositions:
@@ -63,11 +74,6 @@ class FillPositions:
         self._heads = heads
         self._modules = modules
 
-    def reach(self, module: str) -> Collection[str]:
-        """The names of a token's parts that matter to a module's answers."""
-        found = reach_of(self._modules, module)
-        return found if self._replicas is None else found | {_DATABASE + self._replicas.server}
-
     def epoch(self, module: str) -> str:
         """The identity of a module's log."""
         return self._epochs.get(module, "")
@@ -77,46 +83,61 @@ class FillPositions:
         """The history of the database: another one after a replica took over."""
         return 0 if self._replicas is None else self._replicas.timeline
 
-    async def before(self, operation: CompiledOperation) -> tuple[str | None, int]:
-        """What an answer surely has that is computed from now on; and its module's position.
-
-        A module with projections that lag is left out, and so is every other
-        module's projection: what they have cannot be said from here.
-        """
+    async def before(self, operation: CompiledOperation) -> Before:
+        """How far the logs are that an answer of `operation` can come from."""
         own = operation.module.name
-        parts: list[str] = []
-        rank = 0
-        for name in sorted(reach_of(self._modules, own)):
-            head = await self._heads[name]()
-            if name == own:
-                rank = head
-            if await self._shows(operation, name, head):
-                parts.append(f"{name}.{self._epochs[name]}.{head}")
-        place = await self._place()
-        if place is not None:
-            parts.append(place)
-        return ",".join(parts) or None, rank
+        heads = {name: await self._heads[name]() for name in reach_of(self._modules, own)}
+        lags = {
+            name
+            for name in self._modules[own].follows
+            for projection in operation.spec.declaration.projections
+            if not await self._reached(own, projection, name, heads.get(name, 0))
+        }
+        return Before(heads=heads, lags=frozenset(lags), place=await self._place())
 
     async def after(self) -> str | None:
         """What an answer can have that was computed until now; None where all read one server."""
         return await self._place()
 
-    async def _shows(self, operation: CompiledOperation, name: str, head: int) -> bool:
-        """Whether an answer of `operation` surely has what module `name` published up to `head`."""
-        own = operation.module.name
-        reach = self._modules
-        for other in reach_of(reach, own) - {own}:
-            if reach[other].projects and name in reach[other].follows:
-                return False
-        if name not in reach[own].follows:
-            return True
-        progress = self._progress.get(own)
-        if progress is None:
-            return False
-        for projection in operation.spec.declaration.projections:
-            if not await progress.reached(projection, name, head):
-                return False
-        return True
+    def covered(
+        self, operation: CompiledOperation, before: Before, asked: Sequence[CompiledOperation]
+    ) -> tuple[str | None, tuple[str, ...]]:
+        """What an answer surely has, as a token, and what it came from.
+
+        Another module's projection may have lagged when it was asked, so that
+        what it follows is left out; so is what the query's own had not reached.
+
+        Args:
+            asked: the queries that were asked on the way.
+        """
+        names = {operation.module.name, *(each.module.name for each in asked)}
+        unknown = set(before.lags)
+        for each in asked:
+            if each.spec.declaration.projections:
+                unknown |= set(self._modules[each.module.name].follows)
+        names |= unknown | self._follows(operation)
+        parts = [
+            f"{name}.{self._epochs[name]}.{before.heads[name]}"
+            for name in sorted(names - unknown)
+            if name in before.heads
+        ]
+        if before.place is not None:
+            parts.append(before.place)
+        reach = (*sorted(names), *self._database())
+        return ",".join(parts) or None, reach
+
+    def _follows(self, operation: CompiledOperation) -> set[str]:
+        """The modules whose events the query's own projections are kept from."""
+        if not operation.spec.declaration.projections:
+            return set()
+        return set(self._modules[operation.module.name].follows)
+
+    def _database(self) -> tuple[str, ...]:
+        return () if self._replicas is None else (_DATABASE + self._replicas.server,)
+
+    async def _reached(self, module: str, projection: str, source: str, head: int) -> bool:
+        progress = self._progress.get(module)
+        return progress is not None and await progress.reached(projection, source, head)
 
     async def _place(self) -> str | None:
         replicas = self._replicas

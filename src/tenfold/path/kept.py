@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
 from typing import Literal
 
 import msgspec
@@ -28,7 +27,8 @@ class Kept(msgspec.Struct, frozen=True, array_like=True):
 
     `value` is the result as MessagePack; `cost_s` what it took to compute.
     `covers` is a token of all that it surely has, `shows` one of all that it
-    can have. `rank` is how far its module's log was.
+    can have, and `reach` names the modules and the database that it was
+    computed from. `rank` is how far its module's log was.
     """
 
     value: bytes
@@ -36,6 +36,7 @@ class Kept(msgspec.Struct, frozen=True, array_like=True):
     covers: str | None
     shows: str | None
     rank: int
+    reach: tuple[str, ...] = ()
 
 
 class Life(msgspec.Struct, frozen=True):
@@ -87,19 +88,17 @@ def decide_early(life: Life, left_s: float, cost_s: float, chance: float) -> boo
     return left_s - life.stale_s <= -cost_s * _BETA * math.log(1.0 - chance)
 
 
-def decide_covered(covers: str | None, token: str | None, reach: Collection[str]) -> bool:
+def decide_covered(kept: Kept, token: str | None) -> bool:
     """Whether an answer has all that a caller has seen and that could show in it.
 
     Args:
-        covers: of the answer.
-        token: the caller's.
-        reach: the modules and databases whose state the answer can show.
+        token: the caller's; what it says of modules that were not asked is no matter.
     """
     if token is None:
         return True
-    known = {} if covers is None else read_token(covers)
+    known = {} if kept.covers is None else read_token(kept.covers)
     for name, (epoch, position) in read_token(token).items():
-        if name not in reach:
+        if name not in kept.reach:
             continue
         covered = known.get(name)
         if covered is None or covered[0] != epoch or covered[1] < position:

@@ -157,6 +157,7 @@ class Message:
     """
 
     __slots__ = (
+        "asked",
         "calls",
         "decision",
         "deadline",
@@ -190,6 +191,8 @@ class Message:
         """What its caller has seen, for answers that were kept."""
         self.shown: Any = None
         """What a kept answer has shown to it; None where none has."""
+        self.asked: list[Any] | None = None
+        """The queries asked on its way, where its answer will be kept."""
         self.projection: str | None = None
         self.generation = 1
         self.host: Any = None

@@ -129,7 +129,6 @@ def module_reach(
         name: ModuleReach(
             asks=tuple(by_contract[c] for c in shape.needs.values() if c in by_contract),
             follows=tuple(sorted(_followed(shape, by_event))),
-            projects=bool(shape.projections),
         )
         for name, shape in shapes.items()
     }
