@@ -22,6 +22,7 @@ from tenfold.ports.cache import Cache, CacheSettings
 from tenfold.ports.clock import Clock, RandomIds
 from tenfold.runtimes.caches import CacheParts, Caches, open_caches
 from tenfold.runtimes.host import Host
+from tenfold.runtimes.roles import Role
 from tenfold.runtimes.topology import Product, Topology
 from tenfold.tables.columns import metadata, tenant
 from tenfold.tables.upsert import incoming, upsert
@@ -177,9 +178,14 @@ class ShopBench:
         )
         self.caches: Caches
 
-    async def start(self, far: Cache | None = None, settings: CacheSettings | None = None) -> None:
+    async def start(
+        self,
+        far: Cache | None = None,
+        settings: CacheSettings | None = None,
+        role: Role = Role.ALL,
+    ) -> None:
         host = self.host
-        await host.start()
+        await host.start(role)
         for runtime in host.modules.values():
             runtime.instance.doings = self.doings
         self.caches = wire(host, far, settings)
