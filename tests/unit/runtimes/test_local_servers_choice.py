@@ -110,6 +110,13 @@ def test_a_postgres_that_is_too_old_or_lacks_programs_is_passed_over(tmp_path: P
     assert tmp_path.resolve() not in found
 
 
+def test_a_folder_of_the_path_that_cannot_be_looked_into_is_passed_over(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    environ = {"PATH": f"{tmp_path / 'file'}:{tmp_path / 'nowhere'}:{tmp_path / ('long' * 100)}"}
+    assert tmp_path.resolve() not in {each.path for each in find_postgres(environ, ("path",))}
+    assert find_valkey(environ, ("path",)) is None
+
+
 def _program(major: int) -> Program:
     return Program(path=Path("/nowhere"), version=f"{major}.1", major=major, source="path")
 

@@ -75,7 +75,7 @@ def _folders(environ: Mapping[str, str]) -> list[Path]:
 def _postgres_on_path(environ: Mapping[str, str]) -> Iterator[Path]:
     for folder in _folders(environ):
         for name in ("postgres", "pg_ctl", "initdb"):  # distributions link only some of them
-            if (folder / name).exists():
+            if os.access(folder / name, os.X_OK):  # the PATH may name what one cannot look into
                 yield (folder / name).resolve().parent
     for pattern in _USUAL:
         yield from sorted(Path("/").glob(pattern[1:]), key=_numbers, reverse=True)
