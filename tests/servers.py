@@ -12,6 +12,7 @@ data. They give up durability; a test that asks for more takes a server of its o
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import secrets
 import shutil
@@ -299,7 +300,6 @@ class _OwnServers:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGCONT)
         self._running.stop()
-        shutil.rmtree(self.directory, ignore_errors=True)
 
 
 def _children(pid: int) -> list[int]:
@@ -337,6 +337,17 @@ class OwnValkey(_OwnServers):
         return self._running.urls.cache_url
 
 
+def _remove(folder: Path) -> None:
+    """Remove a folder of servers, after whoever is stopping them there."""
+    with contextlib.suppress(FileNotFoundError):
+        fd = keeper.open_lock(folder / keeper.MUTEX)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX)
+            shutil.rmtree(folder, ignore_errors=True)
+        finally:
+            os.close(fd)
+
+
 @pytest.fixture
 def own_servers_folder() -> Iterator[Callable[[], Path]]:
     """Makes folders for servers, which are gone after the test."""
@@ -348,7 +359,7 @@ def own_servers_folder() -> Iterator[Callable[[], Path]]:
 
     yield make
     for folder in made:
-        shutil.rmtree(folder, ignore_errors=True)
+        _remove(folder)
 
 
 @pytest.fixture

@@ -129,6 +129,8 @@ def stop_all(directory: Path) -> None:
             shutil.rmtree(each["place"], ignore_errors=True)
         shutil.rmtree(directory, ignore_errors=True)
         return
+    if not any(each["pid"] for each in state["servers"]):
+        return  # another one did it
     for each in state["servers"]:
         each["pid"], each["born"] = 0, ""
     new = directory / f"{STATE}.new"
