@@ -162,8 +162,8 @@ LOOK = """
 -- What a claim of `p_want` entries would take, by priority, then id; a lane's run stands together,
 -- where its first entry stands. Reads `p_window` entries that are not in flight. Changes nothing.
 --   taken, lanes: the entries, in order; alone: they are one that runs by itself.
---   blocked: entries that were met whose lane is busy, held, or waits for a moment. The first entry
---       of a free lane never is among them.
+--   blocked: entries that were met whose lane is busy, held, or waits for a moment, where fewer
+--       than wanted were taken. The first entry of a free lane never is among them, if it is due.
 --   is_full: there was more to read. top, left_over: by priority, the last DUE entry that was
 --       read, and the first of those that are not taken.
 CREATE OR REPLACE FUNCTION {s}.tenfold_look_1(
@@ -219,51 +219,58 @@ BEGIN
         ORDER BY f.priority DESC, f.id LIMIT p_window
     ),
     free AS MATERIALIZED (
-        SELECT DISTINCT ON (f.lane) f.lane, f.place FROM found f
-        WHERE f.lane IS NOT NULL AND f.lane NOT IN (SELECT lane FROM busy)
-        ORDER BY f.lane, f.place
+        SELECT f.place, f.id, f.lane, f.alone FROM found f
+        WHERE f.lane IS NULL OR f.lane NOT IN (SELECT lane FROM busy)
     ),
-    -- The front of each free lane. Below every floor there are only entries set aside.
-    fronts AS (
-        SELECT l.lane, l.place, r.id, r.waits, r.alone,
-               row_number() OVER w AS nth, first_value(r.alone) OVER w AS head_alone
-        FROM free l, LATERAL (
-            (SELECT q.id, q.waits, q.alone FROM {s}.tenfold_queue q
-             WHERE q.lane = l.lane AND q.waits >= 2 AND q.id <= v_lowest
-             ORDER BY q.id LIMIT p_want)
+    -- Where something to be claimed may stand: an entry without a lane, one that runs alone, the
+    -- first that was met of a lane.
+    units AS MATERIALIZED (
+        SELECT u.place, u.id, u.lane, u.alone FROM (
+            SELECT f.place, f.id, f.lane, f.alone FROM free f WHERE f.lane IS NULL OR f.alone > 0
             UNION ALL
-            (SELECT q.id, q.waits, q.alone FROM {s}.tenfold_queue q
-             WHERE q.lane = l.lane AND q.waits > 0 AND q.id > v_lowest
-             ORDER BY q.id LIMIT p_want)
-        ) AS r
-        WINDOW w AS (PARTITION BY l.place ORDER BY r.id)
+            SELECT min(f.place), NULL, f.lane, 0 FROM free f
+            WHERE f.lane IS NOT NULL AND f.alone = 0 GROUP BY f.lane
+        ) AS u ORDER BY u.place
     ),
-    -- One that is not due blocks those behind it. One that runs alone ends the run before it, or
-    -- is the whole of it, and stands where it was met itself.
-    runs AS (
-        SELECT c.lane, c.place, c.id, c.nth, c.alone FROM (
-            SELECT f.lane, f.id, f.nth, f.alone,
-                   CASE WHEN f.head_alone > 0
-                        THEN (SELECT m.place FROM found m WHERE m.id = f.id)
-                        ELSE f.place END AS place,
-                   bool_or(f.waits = 2 OR (f.nth > 1 AND (f.alone > 0 OR f.head_alone > 0)))
-                       OVER (PARTITION BY f.place ORDER BY f.nth) AS stopped
-            FROM fronts f
-        ) AS c WHERE NOT c.stopped AND c.place IS NOT NULL
-    ),
+    -- Read unit by unit, and no further than is wanted.
     chosen AS MATERIALIZED (
-        SELECT u.id, u.lane, u.alone, u.place, u.nth FROM (
-            SELECT r.id, r.lane, r.alone, r.place, r.nth FROM runs r
+        SELECT r.id, u.lane, u.alone, u.place, r.nth FROM units u, LATERAL (
+            SELECT u.id, 1::bigint AS nth WHERE u.lane IS NULL
             UNION ALL
-            SELECT f.id, NULL, f.alone, f.place, 1 FROM found f WHERE f.lane IS NULL
-        ) AS u
-        ORDER BY u.place, u.nth LIMIT p_want
+            SELECT u.id, 1::bigint WHERE u.lane IS NOT NULL AND u.id IS NOT NULL AND NOT EXISTS (
+                SELECT FROM {s}.tenfold_queue q
+                WHERE q.lane = u.lane AND q.waits >= 2 AND q.id <= v_lowest AND q.id < u.id
+            ) AND NOT EXISTS (
+                SELECT FROM {s}.tenfold_queue q
+                WHERE q.lane = u.lane AND q.waits > 0 AND q.id > v_lowest AND q.id < u.id
+            )
+            UNION ALL
+            -- A lane's front. Below every floor there are only entries set aside. One that is not
+            -- due, or runs alone, blocks those behind it.
+            SELECT c.id, c.nth FROM (
+                SELECT r.id, row_number() OVER w AS nth,
+                       bool_or(r.waits = 2 OR r.alone > 0) OVER w AS stopped
+                FROM (
+                    (SELECT q.id, q.waits, q.alone FROM {s}.tenfold_queue q
+                     WHERE q.lane = u.lane AND q.waits >= 2 AND q.id <= v_lowest
+                     ORDER BY q.id LIMIT p_want)
+                    UNION ALL
+                    (SELECT q.id, q.waits, q.alone FROM {s}.tenfold_queue q
+                     WHERE q.lane = u.lane AND q.waits > 0 AND q.id > v_lowest
+                     ORDER BY q.id LIMIT p_want)
+                ) AS r
+                WHERE u.id IS NULL
+                WINDOW w AS (ORDER BY r.id ROWS UNBOUNDED PRECEDING)
+            ) AS c WHERE NOT c.stopped
+        ) AS r
+        LIMIT p_want
     )
     SELECT (SELECT array_agg(c.id ORDER BY c.place, c.nth) FROM chosen c),
            (SELECT array_agg(c.lane ORDER BY c.place, c.nth) FROM chosen c),
            (SELECT array_agg(c.alone ORDER BY c.place, c.nth) FROM chosen c),
            (SELECT array_agg(f.id) FROM found f
-            WHERE f.lane IS NOT NULL AND f.lane NOT IN (SELECT lane FROM runs)),
+            WHERE (SELECT count(*) FROM chosen) < p_want AND f.lane IS NOT NULL
+              AND f.lane NOT IN (SELECT c.lane FROM chosen c WHERE c.lane IS NOT NULL)),
            (SELECT count(*) >= p_window FROM found),
            d.priorities, d.top, d.left_over
     INTO taken, lanes, v_alones, blocked, is_full, priorities, top, left_over
