@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from tenfold.cli import processes, projections, queue
+from tenfold.cli import export, processes, projections, queue
 from tenfold.cli.options import Data, Json, ProductFolder, TopologyName, source
 from tenfold.cli.show import print_json, print_table
 from tenfold.contracts.errors import UserMistakeError
@@ -25,6 +25,7 @@ app = typer.Typer(
 )
 app.add_typer(queue.app, name="queue")
 app.add_typer(projections.app, name="projections")
+app.add_typer(export.app, name="export")
 app.command("restart")(processes.restart)
 app.command("processes")(processes.processes)
 

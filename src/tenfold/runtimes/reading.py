@@ -31,7 +31,7 @@ _KINDS = {
 }
 _PREFIXES = (
     "cache",
-    "database",
+    "balancer", "database",
     "http",
     "limits",
     "processes",

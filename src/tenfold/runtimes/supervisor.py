@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from tenfold.contracts.errors import TenfoldError
+from tenfold.runtimes.balancers.plan import decide_linger
 from tenfold.runtimes.draining import DrainOrder
 from tenfold.runtimes.fleet import Fleet
 from tenfold.runtimes.links import Assignment
@@ -193,7 +194,8 @@ class _Supervisor:
 
     def _leave(self) -> DrainOrder:
         """How all processes stop: behind a balancer they wait until it has looked elsewhere."""
-        return DrainOrder(keep_idle=False)
+        balancer = self._source.topology.balancer
+        return DrainOrder(linger_s=decide_linger(balancer), keep_idle=bool(balancer.servers))
 
     def _spawning(self, source: ProductFile) -> Spawning:
         topology = source.topology

@@ -19,6 +19,7 @@ from tenfold.contracts.structs import Struct
 from tenfold.path.limits import LimitSettings
 from tenfold.path.shedding import SheddingSettings
 from tenfold.ports.cache import CacheSettings
+from tenfold.runtimes.balancers.settings import BalancerSettings
 from tenfold.runtimes.places import Keys, Origins, nearest
 from tenfold.runtimes.reading import coerce, from_outside, merge, read, type_at
 from tenfold.runtimes.references import import_reference
@@ -53,6 +54,7 @@ class Topology(Struct):
     queue: QueueLimits = QueueLimits()
     database: DatabaseSettings = DatabaseSettings(kind="sqlite")
     processes: ProcessSettings = ProcessSettings()
+    balancer: BalancerSettings = BalancerSettings()
     cache: CacheSettings = CacheSettings()
     limits: dict[str, LimitSettings] = msgspec.field(default_factory=dict)
     shedding: SheddingSettings = SheddingSettings()
@@ -124,6 +126,7 @@ class _TopologyTable(Struct):
     queue: QueueLimits = QueueLimits()
     database: DatabaseSettings = DatabaseSettings()
     processes: ProcessSettings = ProcessSettings()
+    balancer: BalancerSettings = BalancerSettings()
     cache: CacheSettings = CacheSettings()
     limits: dict[_Name, LimitSettings] = msgspec.field(default_factory=dict)
     shedding: SheddingSettings = SheddingSettings()
@@ -227,6 +230,7 @@ def _topology(name: str, table: _TopologyTable, origins: Origins) -> Topology:
         queue=table.queue,
         database=msgspec.structs.replace(table.database, kind=kind),
         processes=processes,
+        balancer=table.balancer,
         cache=table.cache,
         limits=table.limits,
         shedding=table.shedding,
