@@ -21,7 +21,13 @@ from tenfold.tables.module_database import ModuleDatabase, ModuleReads, ended
 __all__ = ["PostgresDatabase"]
 
 _ATTEMPTS = 4
-_FAILURES = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, StoreUnavailableError)
+_FAILURES = (
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+    OSError,
+    StoreUnavailableError,
+)
 
 
 class _Reading(ModuleReads[Plan]):

@@ -49,9 +49,17 @@ _UNFIXABLE = (
 
 def is_lost(error: BaseException) -> bool:
     """Whether the connection that an error came from is of no more use."""
+    return isinstance(error, _LOST) or is_unsent(error)
+
+
+def is_unsent(error: BaseException) -> bool:
+    """Whether the connection was found lost before anything was sent on it.
+
+    asyncpg says so by errors that mean its own misuse as well.
+    """
     if isinstance(error, asyncpg.InterfaceError):
-        return "closed" in str(error)  # the others are about how asyncpg was called
-    return isinstance(error, _LOST)
+        return "closed" in str(error)
+    return isinstance(error, asyncpg.InternalClientError) and "cannot switch" in str(error)
 
 
 def is_conflict(error: BaseException) -> bool:

@@ -13,7 +13,13 @@ from typing import TYPE_CHECKING, Any
 import asyncpg
 
 from tenfold.adapters.postgres import records
-from tenfold.adapters.postgres.errors import is_conflict, is_failure, is_lost, unavailable
+from tenfold.adapters.postgres.errors import (
+    is_conflict,
+    is_failure,
+    is_lost,
+    is_unsent,
+    unavailable,
+)
 from tenfold.adapters.postgres.folding import Folding, Step
 from tenfold.adapters.postgres.inside import Call, OpenUnit, refusal_of
 from tenfold.adapters.postgres.planner import Planner
@@ -372,7 +378,8 @@ class PostgresStore:
         return error
 
     def _lost(self, unit: Unit, error: Exception, *, committing: bool) -> TenfoldError:
-        if not committing or isinstance(error, asyncpg.ReadOnlySQLTransactionError):
+        unsent = is_unsent(error) or isinstance(error, asyncpg.ReadOnlySQLTransactionError)
+        if not committing or unsent:
             return UnitLostError(
                 f"The connection of a unit of work of {self.module!r} was lost before its commit "
                 "was sent. Nothing was committed, and it may be begun again."
