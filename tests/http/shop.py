@@ -14,7 +14,7 @@ from tenfold.contracts.contract import Contract, OperationSpec, read_contract
 from tenfold.contracts.cursors import Cursor, Limit
 from tenfold.contracts.envelope import OPERATOR
 from tenfold.contracts.errors import NotPermittedError
-from tenfold.contracts.operations import command, query
+from tenfold.contracts.operations import Kind, command, query
 from tenfold.contracts.refusals import Refusal
 from tenfold.contracts.scalars import Instant, Money, Page
 from tenfold.contracts.structs import Event, Struct
@@ -22,6 +22,7 @@ from tenfold.edges.http.app import http_app
 from tenfold.edges.http.asgi import ASGIApp
 from tenfold.edges.http.settings import HttpProduct, HttpSettings, ReadinessState
 from tenfold.path.entry import Incoming, Reply
+from tenfold.path.kept import Shown
 
 PRODUCT = UUID("01890000-0000-7000-8000-000000000001")
 Name = Annotated[str, msgspec.Meta(min_length=1, max_length=80)]
@@ -94,6 +95,23 @@ class Shop(Contract, Protocol):
         """Products, by name."""
         ...
 
+    @query(
+        "GET /v1/prices/{sku}",
+        who="anyone",
+        cache_s=60,
+        tags=["price:{sku}"],
+        cache_for="everyone",
+        stale_if_error_s=300,
+    )
+    async def price(self, sku: Name) -> int:
+        """A price, the same for everyone."""
+        ...
+
+    @query("GET /v1/secrets", who="operator", cache_s=60, cache_for="everyone")
+    async def secret(self) -> int:
+        """What only operators see, the same for all of them."""
+        ...
+
     @query("GET /v1/products/newest", who="anyone")
     async def newest_product(self) -> Product:
         """The newest product."""
@@ -158,6 +176,7 @@ class ShopEntry:
     def __init__(self) -> None:
         self.calls: list[Incoming] = []
         self.fail: BaseException | None = None
+        self.kept: Shown | None = None
         self.block: asyncio.Event | None = None
         self.began = asyncio.Event()
         self.cancelled = asyncio.Event()
@@ -182,7 +201,8 @@ class ShopEntry:
         return Reply(
             value=self._value(spec, incoming),
             trace=incoming.trace,
-            position="shop:1:7",
+            position=incoming.position if spec.kind is Kind.QUERY else "shop:1:7",
+            kept=self.kept,
             replayed=incoming.idempotency_key == "again-again",
             settled=incoming.wait_s is not None,
         )
@@ -194,6 +214,8 @@ class ShopEntry:
                 if arguments.product_id != PRODUCT:
                     raise ProductNotFound(product_id=arguments.product_id)
                 return TEA
+            case "price" | "secret":
+                return 255
             case "newest_product":
                 return TEA
             case "list_products":

@@ -132,7 +132,12 @@ class Endpoint:
                 raise
             raise ClientGoneError from None
         answer = self._writer.write(reply, arguments, headers, form, wait_s)
-        if cookies and reply.position is not None and reply.position != position:
+        if (
+            cookies
+            and reply.position is not None
+            and reply.position != position
+            and not answer.is_public
+        ):
             answer.headers.append(position_cookie(reply.position))
         if reply.allowances:
             answer.headers += limit_headers(reply.allowances)

@@ -60,6 +60,13 @@ class Answer:
         self.body = body
         self.label = label
 
+    @property
+    def is_public(self) -> bool:
+        """Whether caches between here and the client may keep it for others."""
+        return any(
+            name == b"cache-control" and value.startswith(b"public") for name, value in self.headers
+        )
+
 
 class Exchange:
     """One request. `headers` has the last of each name; `trace` is the span of this request."""

@@ -12,6 +12,7 @@ from tenfold.contracts.contract import OperationSpec
 from tenfold.contracts.errors import ContractError
 from tenfold.contracts.operations import Kind
 from tenfold.edges.http.asgi import Headers
+from tenfold.edges.http.client_life import ClientLife
 from tenfold.edges.http.exchange import Answer
 from tenfold.edges.http.forms import JSON, Form
 from tenfold.edges.http.problems import Problem
@@ -21,6 +22,8 @@ __all__ = ["LocationRule", "ReplyWriter", "etag_of", "matches_etag", "problem_an
 
 _NOSNIFF = (b"x-content-type-options", b"nosniff")
 _VARY = (b"vary", b"accept")
+_NOT_STORED = (b"cache-control", b"no-store")
+_REVALIDATED = (b"cache-control", b"private, no-cache")
 
 
 class LocationRule:
@@ -76,19 +79,14 @@ def _source(
 class ReplyWriter:
     """Writes the replies of one operation; compiled once."""
 
-    __slots__ = ("_cache", "_expires", "_is_query", "_location", "_public", "_waits")
+    __slots__ = ("_is_query", "_life", "_location", "_waits")
 
     def __init__(self, spec: OperationSpec, created: OperationSpec | None) -> None:
         declaration = spec.declaration
         self._is_query = spec.kind is Kind.QUERY
-        self._public = declaration.who == "anyone"
         self._waits = bool(declaration.settled_by)
         self._location = LocationRule(spec, created) if created is not None else None
-        self._expires = f"max-age={int(declaration.cache_s)}" if declaration.cache_s else None
-        if not self._is_query:
-            self._cache = b"no-store"
-        else:
-            self._cache = f"private, {self._expires or 'no-cache'}".encode("ascii")
+        self._life = ClientLife(spec) if self._is_query and declaration.cache_s else None
 
     def write(
         self,
@@ -100,7 +98,13 @@ class ReplyWriter:
     ) -> Answer:
         """The answer to one request."""
         value = reply.value
-        out: Headers = [_NOSNIFF, (b"cache-control", self._cache_control(reply, headers))]
+        vary = _VARY
+        if self._life is not None and not reply.behind:
+            reply, vary, kept = self._life.decide(reply, headers)
+            out: Headers = [_NOSNIFF, *kept]
+        else:
+            fresh = self._is_query and not reply.behind
+            out = [_NOSNIFF, _REVALIDATED if fresh else _NOT_STORED]
         if reply.position is not None:
             out.append((b"tenfold-position", reply.position.encode("ascii")))
         if self._is_query:
@@ -115,7 +119,7 @@ class ReplyWriter:
         if value is None:
             return Answer(204, out, b"")
         body = form.encode(value)
-        out.append(_VARY)
+        out.append(vary)
         status = 200
         if self._is_query:
             tag = etag_of(body)
@@ -129,18 +133,6 @@ class ReplyWriter:
         out.append((b"content-type", form.content_type))
         out.append((b"content-length", b"%d" % len(body)))
         return Answer(status, out, body)
-
-    def _cache_control(self, reply: Reply, headers: dict[bytes, bytes]) -> bytes:
-        if reply.behind:
-            return b"no-store"
-        if (
-            self._expires is not None
-            and self._public
-            and b"authorization" not in headers
-            and b"cookie" not in headers
-        ):
-            return b"public, " + self._expires.encode("ascii")
-        return self._cache
 
 
 def etag_of(body: bytes) -> bytes:
