@@ -212,6 +212,7 @@ class BackgroundWork:
                 worker=worker,
                 clock=self._around.clock,
                 stop=self._around.stops.relay,
+                transfers=self._stores.transfers(name, sources),
             ),
             feeds.get(None, []),
         )

@@ -265,7 +265,7 @@ class Host:
             clock=self._around.clock,
             ids=self._around.ids,
             stops=self._around.stops,
-            positions=Positions(epochs, self._background.projections),
+            positions=Positions(epochs, self._background.projections, self._stores.replicas),
             settled=self._settled,
             most_in_flight=self.product.topology.http.max_concurrent,
         )

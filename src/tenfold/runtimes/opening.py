@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Protocol
 
@@ -15,6 +15,8 @@ from tenfold.path.stops import Stops
 from tenfold.ports.clock import Clock, Ids
 from tenfold.ports.database import Database
 from tenfold.ports.news import CommitNews
+from tenfold.ports.replicas import Replicas
+from tenfold.ports.transfer import Transfer
 from tenfold.runtimes.reflection import ModuleShape
 from tenfold.tables.check import check_tables
 
@@ -89,6 +91,19 @@ class Stores(Protocol):
         Args:
             on_commit: told after every commit of this process, on the event loop.
         Raises: ContractError, MigrationError, StoreUnavailableError (NOT_DONE).
+        """
+        ...
+
+    @property
+    def replicas(self) -> Replicas | None:
+        """The servers that hold the data, where queries may go to several of them."""
+        ...
+
+    def transfers(self, target: str, sources: Iterable[str]) -> dict[str, Transfer]:
+        """How events come into a module's queue where the database itself can carry them.
+
+        Args:
+            sources: the modules that it follows.
         """
         ...
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Final
 
 import msgspec
@@ -20,24 +20,29 @@ _FIRST_LOOK_S: Final = 0.005
 _LOOK_S: Final = 0.1
 
 
-async def wait_for_rest(modules: Mapping[str, ModuleRuntime]) -> None:
+async def wait_for_rest(
+    modules: Mapping[str, ModuleRuntime], besides: Collection[str] = ()
+) -> None:
     """Return when every event is delivered and nothing in any queue is due or running.
 
     Looked for with growing pauses, since what other processes do cannot be awaited.
+
+    Args:
+        besides: modules whose queues nobody works, and which are not waited for.
     """
     pause_s = _FIRST_LOOK_S
-    while not await _rests(modules):
+    while not await _rests(modules, besides):
         await asyncio.sleep(pause_s)
         pause_s = min(pause_s * 1.5, _LOOK_S)
 
 
-async def _rests(modules: Mapping[str, ModuleRuntime]) -> bool:
+async def _rests(modules: Mapping[str, ModuleRuntime], besides: Collection[str]) -> bool:
     # Queues are looked at after the logs that feed them: what is delivered in between is seen.
     for runtime in modules.values():
         if await count_undelivered(modules, runtime, most=1):
             return False
     for runtime in modules.values():
-        if (await runtime.queue.backlog()).due:
+        if runtime.name not in besides and (await runtime.queue.backlog()).due:
             return False
     # What a queue's work has published meanwhile is in a log again.
     for runtime in modules.values():

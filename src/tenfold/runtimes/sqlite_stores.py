@@ -6,7 +6,7 @@ import asyncio
 import os
 import sqlite3
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,6 +26,7 @@ from tenfold.adapters.sqlite.readers import ReaderPool
 from tenfold.adapters.sqlite.store import SqliteStore
 from tenfold.path.module import Resources
 from tenfold.ports.news import CommitNews
+from tenfold.ports.transfer import Transfer
 from tenfold.runtimes.opening import (
     ModuleTables,
     OpenedModule,
@@ -61,6 +62,15 @@ class SqliteStores:
         opened = _open(shape, self._around, self._readers, on_commit)
         self._opened.append(opened)
         return opened
+
+    @property
+    def replicas(self) -> None:
+        """None: a file is on one machine."""
+        return None
+
+    def transfers(self, target: str, sources: Iterable[str]) -> dict[str, Transfer]:
+        """None: every module has a file of its own."""
+        return {}
 
     async def listen(self, hear: Callable[[str], None]) -> None:
         """Nothing: there is no other process."""
