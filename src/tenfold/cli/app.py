@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from tenfold.cli import export, processes, projections, queue
+from tenfold.cli.move import move
 from tenfold.cli.options import Data, Json, ProductFolder, TopologyName, source
 from tenfold.cli.show import print_json, print_table
 from tenfold.contracts.errors import UserMistakeError
@@ -26,6 +27,7 @@ app = typer.Typer(
 app.add_typer(queue.app, name="queue")
 app.add_typer(projections.app, name="projections")
 app.add_typer(export.app, name="export")
+app.command("move")(move)
 app.command("restart")(processes.restart)
 app.command("processes")(processes.processes)
 

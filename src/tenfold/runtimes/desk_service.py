@@ -176,18 +176,23 @@ class DeskService(Desk):
 
 @final
 class EntryWithDesk:
-    """The way in for the control socket: the path, and the desk beside it."""
+    """The way in for the control socket: the path, and the platform's own services beside it.
 
-    def __init__(self, entry: Entry, desk: DeskService) -> None:
+    Args:
+        services: what answers the operations of each contract of the platform's.
+    """
+
+    def __init__(self, entry: Entry, services: Mapping[str, object]) -> None:
         self._entry = entry
-        self._desk = desk
+        self._services = services
         self._ids = RandomIds()
 
     async def call(self, incoming: Incoming) -> Reply:
-        """See `Entry.call`; the desk's operations go to the desk."""
-        if incoming.operation.contract != "Desk":
+        """See `Entry.call`; the services' operations go to them."""
+        service = self._services.get(incoming.operation.contract)
+        if service is None:
             return await self._entry.call(incoming)
-        method = getattr(self._desk, incoming.operation.name)
+        method = getattr(service, incoming.operation.name)
         value = await method(*msgspec.structs.astuple(incoming.arguments))
         return Reply(value=value, trace=new_trace(self._ids, incoming.trace))
 

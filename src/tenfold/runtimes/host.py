@@ -152,6 +152,11 @@ class Host:
         }
 
     @property
+    def stores(self) -> Stores:
+        """What the modules are kept in."""
+        return self._stores
+
+    @property
     def stops(self) -> Stops:
         """The stops of the path, which count and time."""
         return self._around.stops

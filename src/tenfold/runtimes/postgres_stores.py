@@ -23,6 +23,7 @@ from tenfold.adapters.postgres.session import PoolSession
 from tenfold.adapters.postgres.store import PostgresStore
 from tenfold.adapters.postgres.transfer import PostgresTransfer
 from tenfold.adapters.postgres.wakeups import Wakeups
+from tenfold.contracts.errors import StoreUnavailableError
 from tenfold.path.module import Resources
 from tenfold.ports.news import CommitNews
 from tenfold.ports.replicas import Replicas
@@ -53,6 +54,8 @@ _MARK = f"""
 INSERT INTO {PRODUCT_SCHEMA}.marks (name, value) VALUES ($1, $2) ON CONFLICT (name) DO NOTHING
 """
 _MARKED = f"SELECT value FROM {PRODUCT_SCHEMA}.marks WHERE name = $1"
+_HAS_MOVES = f"SELECT to_regclass('{PRODUCT_SCHEMA}.moves') IS NOT NULL"
+_UNFINISHED = f"SELECT source, state FROM {PRODUCT_SCHEMA}.moves WHERE state <> 'done'"
 _COLUMNS = """
 SELECT column_name FROM information_schema.columns
 WHERE table_schema = $1 AND table_name = $2
@@ -64,9 +67,18 @@ class PostgresStores:
 
     shared = True
 
-    def __init__(self, settings: DatabaseSettings, around: Surroundings) -> None:
+    def __init__(
+        self, settings: DatabaseSettings, around: Surroundings, *, moving_in: bool = False
+    ) -> None:
+        """Nothing is reached before `start`.
+
+        Args:
+            moving_in: whether a move into this database, which nobody else may
+                work on before it is done, is this process's own.
+        """
         self._settings = settings
         self._around = around
+        self._moving_in = moving_in
         self._pool = Pool(_pool_settings(settings, settings.url, "read-write"))
         self._replica_pools = [
             (f"replica-{n}", Pool(_pool_settings(settings, url, "any")))
@@ -91,6 +103,8 @@ class PostgresStores:
                 "SELECT pg_advisory_xact_lock($1)", lock_key("create", PRODUCT_SCHEMA)
             )
             await connection.execute(_PRODUCT)
+            if not self._moving_in:
+                await _refuse_half_moved(connection)
             await connection.execute(_MARK, "server", secrets.token_hex(4))
             return str(await connection.fetchval(_MARKED, "server"))
 
@@ -259,6 +273,18 @@ class _OpenedSchema:
     def answer_from(self, projection: str, generation: int) -> None:
         """Let queries read another generation of a projection from now on."""
         self.store.generations = {**self.store.generations, projection: generation}
+
+
+async def _refuse_half_moved(connection: Any) -> None:
+    if not await connection.fetchval(_HAS_MOVES):
+        return
+    moving = await connection.fetchrow(_UNFINISHED)
+    if moving is not None:
+        raise StoreUnavailableError(
+            f"The product's data is being moved here from {moving['source']}, and that has not "
+            f"ended: it is {moving['state']}. Nothing was started. Run `tenfold move` to its end "
+            "first, or name another database."
+        )
 
 
 def _pool_settings(settings: DatabaseSettings, url: str, target: str) -> PoolSettings:

@@ -14,7 +14,9 @@ from tenfold.runtimes.desk import Desk
 from tenfold.runtimes.desk_service import DeskService, EntryWithDesk, with_desk
 from tenfold.runtimes.host import Host
 from tenfold.runtimes.lock import DataLock
+from tenfold.runtimes.moving.service import MOVING_OPERATIONS, MovingService
 from tenfold.runtimes.roles import Role
+from tenfold.runtimes.sqlite_stores import SqliteStores
 from tenfold.runtimes.topology import Product
 
 __all__ = ["RunningProduct", "hosted", "running"]
@@ -82,9 +84,12 @@ async def running(
             yield RunningProduct(product, host)
             return
         desk = DeskService(host)
-        control = ControlServer(
-            product.name, EntryWithDesk(host.entry, desk), with_desk(host.operations)
-        )
+        services: dict[str, object] = {"Desk": desk}
+        operations = with_desk(host.operations)
+        if isinstance(host.stores, SqliteStores):
+            services["Moving"] = MovingService(host.stores)
+            operations |= MOVING_OPERATIONS
+        control = ControlServer(product.name, EntryWithDesk(host.entry, services), operations)
         if seed:
             await _seed(product, host)
         await control.start(Path(lock.holder.control))

@@ -72,6 +72,10 @@ class SqliteStores:
         """None: every module has a file of its own."""
         return {}
 
+    def store(self, module: str) -> SqliteStore:
+        """One module's file, for whoever moves it."""
+        return next(each.store for each in self._opened if each.store.module == module)
+
     async def listen(self, hear: Callable[[str], None]) -> None:
         """Nothing: there is no other process."""
 

@@ -90,6 +90,10 @@ class SqliteStore:
         """Finish what was handed in, then end the writing thread. See `Writer.close`."""
         self._writer.close(wait_s)
 
+    def refuse_writes(self, refusal: StoreUnavailableError | None) -> None:
+        """Write nothing more, or with None write again. See `Writer.refuse`."""
+        self._writer.refuse(refusal)
+
     @property
     def healthy(self) -> bool:
         """Whether it still writes; false for good once a sync of the log has failed."""

@@ -198,6 +198,13 @@ class Writer:
                 wait_s,
             )
 
+    def refuse(self, refusal: StoreUnavailableError | None) -> None:
+        """Write nothing more from the next transaction on, or with None write again.
+
+        Where the caller holds the file's write lock, nothing is committed after this returns.
+        """
+        self._broken = refusal
+
     @property
     def broken(self) -> StoreUnavailableError | None:
         """Why nothing more is written, after a sync of the log failed; None while all is well."""
@@ -298,6 +305,11 @@ class Writer:
             connection.execute("BEGIN IMMEDIATE")
         except sqlite3.Error as error:
             self._answer(group, news, failure=self._failure(error))
+            return []
+        refused = self.broken  # since it began to wait for the lock
+        if refused is not None:
+            _roll_back(connection)
+            self._answer(group, news, failure=refused)
             return []
         for position, task in enumerate(group):
             done.append(task)

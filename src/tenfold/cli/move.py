@@ -1,0 +1,80 @@
+"""`tenfold move`: a product's data from one topology to another, while it runs."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from typing import Annotated
+
+import msgspec
+import typer
+
+from tenfold.cli.options import Data, Json, ProductFolder, source
+from tenfold.cli.show import print_json
+from tenfold.contracts.errors import UserMistakeError
+from tenfold.runtimes.topology import import_product
+
+__all__ = ["move"]
+
+
+def move(
+    from_: Annotated[
+        str, typer.Option("--from", metavar="NAME", help="The topology that has the data.")
+    ],
+    to: Annotated[
+        str, typer.Option("--to", metavar="NAME", help="The topology that is to have it.")
+    ],
+    rehearse: Annotated[
+        bool,
+        typer.Option("--rehearse", help="Do all but the last step: the source goes on."),
+    ] = False,
+    most_pause: Annotated[
+        float,
+        typer.Option("--most-pause", metavar="SECONDS", help="How long writes may be held."),
+    ] = 4.5,
+    json: Json = False,
+    product: ProductFolder = None,
+    data: Data = None,
+) -> None:
+    """Move a product's data from SQLite to PostgreSQL, running or not.
+
+    It can be interrupted and run again. The source is left as it was; where it
+    runs, it is stopped once the target is complete.
+    """
+    from tenfold.runtimes.moving.move import MovePlan
+    from tenfold.runtimes.moving.move import move as go
+    from tenfold.runtimes.resources import with_resources
+
+    left = import_product(source(product, from_, data))
+    right = import_product(source(product, to, data))
+    if left.topology.shared or not right.topology.shared:
+        raise UserMistakeError(
+            f"A move goes from a topology on SQLite to one on PostgreSQL; {from_!r} and {to!r} "
+            "are not that. Nothing was done."
+        )
+
+    def say(text: str) -> None:
+        if not json:
+            print(text, flush=True)
+
+    with with_resources(right) as placed:
+        plan = MovePlan(source=left, target=placed, most_pause_s=most_pause, rehearsal=rehearse)
+        try:
+            moved = asyncio.run(go(plan, say))
+        except KeyboardInterrupt:
+            print("Interrupted. What was copied stays: run it again to go on.", file=sys.stderr)
+            raise typer.Exit(130) from None
+    if json:
+        print_json(msgspec.to_builtins(moved))
+        return
+    for each in moved.tables:
+        if each.rows:
+            print(f"{each.module}.{each.table}: {each.rows:,} rows, sum {each.checksum}, the same")
+    print(
+        f"{moved.rows:,} rows copied and {moved.changed:,} writes followed in "
+        f"{moved.seconds:.1f} s; writes were held for {moved.pause_s:.2f} s."
+    )
+    if rehearse:
+        print("A rehearsal: the source goes on. Move without --rehearse to switch over.")
+    else:
+        print(f"Start it with `tenfold run --topology {to}`.")
