@@ -6,17 +6,21 @@
                              swap: it answers; then the old one is dropped
 
 A rebuild is resumable: what it has read and what is queued is stored like any
-subscription's, so after a kill it goes on where it was.
+subscription's, so after a kill it goes on where it was. Where several processes
+share the database, one of them builds; any may ask for it, and all learn of the
+swap before the old generation is dropped.
 """
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable, Sequence
 
 from tenfold.contracts.errors import TenfoldError
 from tenfold.contracts.structs import Struct
 from tenfold.path.attempts import error_text
+from tenfold.path.progress import StoredProgress
 from tenfold.path.relay import Feed, Relay
 from tenfold.path.signals import Signal
 from tenfold.ports.outbox import Outbox
@@ -35,7 +39,7 @@ __all__ = [
 
 _log = logging.getLogger("tenfold.projection")
 NEAR = 1000
-"""Outbox rows that a generation may lack at the swap; what it lacks is on its way to it."""
+"""Events that a generation may lack at the swap; what it lacks is on its way to it."""
 LOOK_S = 0.5
 REBUILD_PRIORITY = -50
 
@@ -59,7 +63,10 @@ class UnknownProjectionError(TenfoldError):
 
 
 class RebuildProgress(Struct):
-    """How far a rebuild has come: outbox rows read, of how many, in all its sources together."""
+    """How far a rebuild has come: positions passed, of how many, in all its sources together.
+
+    Where many processes write a log, its positions have gaps: only the ratio means anything.
+    """
 
     projection: str
     generation: int
@@ -72,7 +79,11 @@ class ProjectionParts(Struct):
 
     `feeds` are those of each projection, by its name. `moved` fires when entries
     of the queue were finished. `on_swap` is told of every generation that begins
-    to answer, before the swap's caller goes on.
+    to answer here, before the swap's caller goes on.
+
+    `shared` says that other processes relay and work too. `on_change` is called when
+    this process has begun or swapped a generation: to tell them, so that they `refresh`.
+    For `grace_s` seconds after a swap the old generation is kept for those that have not.
     """
 
     module: str
@@ -84,6 +95,9 @@ class ProjectionParts(Struct):
     feeds: dict[str, Sequence[Feed]]
     moved: Signal
     on_swap: Callable[[str, int], None] = lambda name, generation: None
+    shared: bool = False
+    on_change: Callable[[], None] = lambda: None
+    grace_s: float = 0.0
 
 
 class Projections:
@@ -92,6 +106,9 @@ class Projections:
     def __init__(self, parts: ProjectionParts) -> None:
         self._parts = parts
         self._active: dict[str, int] = {}
+        self._stored = StoredProgress(
+            parts.queue, parts.sources, parts.feeds, self.active, parts.moved
+        )
 
     async def load(self) -> list[str]:
         """Learn which generations answer, and follow those that are being built.
@@ -107,6 +124,22 @@ class Projections:
                 self._parts.relay.follow(self._shadow(name, building))
                 unfinished.append(name)
         return unfinished
+
+    async def refresh(self) -> list[str]:
+        """Learn what other processes have changed: answer from what they have swapped in.
+
+        Returns: the projections that are being built. The process that leads hands
+            each to `rebuild`, unless it is building it already.
+        """
+        states = await self._parts.generations.state()
+        for name in self._parts.feeds:
+            if states[name].active > self._active[name]:
+                await self._answer_from(name, states[name].active)
+        return [name for name in self._parts.feeds if states[name].building is not None]
+
+    def active(self, name: str) -> int:
+        """The generation of a projection that answers, as far as this process knows."""
+        return self._active[name]
 
     def active_feeds(self) -> list[Feed]:
         """The feeds of the generations that answer: what the relay begins with."""
@@ -126,6 +159,8 @@ class Projections:
 
         A projection that does not follow the source has nothing to wait for.
         """
+        if self._parts.shared:
+            return await self._stored.reached(projection, source, position)
         for feed in self._parts.feeds[projection]:
             if feed.source != source:
                 continue
@@ -138,7 +173,21 @@ class Projections:
 
     async def wait(self) -> None:
         """Until entries of the queue were finished or delivered, or a moment has passed."""
-        await self._parts.moved.wait(LOOK_S)
+        if self._parts.shared:
+            await self._stored.wait()
+        else:
+            await self._parts.moved.wait(LOOK_S)
+
+    async def ask(self, name: str, *, anew: bool = False, partial: bool = False) -> int:
+        """Begin a generation for the process that leads to build, and return its number.
+
+        One that is being built already goes on, unless it is to be begun `anew`;
+        `partial` as in `rebuild`.
+
+        Raises: UnknownProjectionError, LogTrimmedError (NOT_DONE).
+        """
+        self._refuse_unknown(name)
+        return await self._begin(name, resume=not anew, partial=partial)
 
     async def rebuild(
         self,
@@ -159,16 +208,12 @@ class Projections:
             an event that cannot be taken: the old generation goes on serving, and
             a further call goes on from there.
         """
-        if name not in self._parts.feeds:
-            raise UnknownProjectionError(
-                f"Module {self._parts.module!r} has no projection {name!r}; nothing was done. It "
-                f"has: {', '.join(sorted(self._parts.feeds)) or 'none'}."
-            )
+        self._refuse_unknown(name)
         generation = await self._begin(name, resume=resume, partial=partial)
         shadow = self._shadow(name, generation)
         self._parts.relay.follow(shadow)
         await self._catch_up(name, generation, shadow, on_progress)
-        await self._swap(name, generation, shadow)
+        await self._swap(name, generation)
         return generation
 
     async def _begin(self, name: str, *, resume: bool, partial: bool) -> int:
@@ -177,11 +222,11 @@ class Projections:
             return building
         if not partial:
             await self._refuse_trimmed(name)
-        if building is None:
-            return await self._parts.generations.begin(name)
-        away = [feed.key for feed in self._shadow(name, building)]
+        away = [] if building is None else [feed.key for feed in self._shadow(name, building)]
         async with self._parts.relay.exchanging(away):
-            return await self._parts.generations.begin(name)
+            begun = await self._parts.generations.begin(name)
+        self._parts.on_change()
+        return begun
 
     async def _catch_up(
         self,
@@ -197,6 +242,7 @@ class Projections:
         """
         goal = await self._heads(shadow)
         while True:
+            await self._refuse_given_up(name, generation)
             await self._refuse_dead(name, generation)
             read = {f.source: self._parts.relay.position(f.key) for f in shadow}
             on_progress(
@@ -209,7 +255,7 @@ class Projections:
             )
             if await self._has(shadow, goal):
                 heads = await self._heads(shadow)
-                if all(heads[source] - goal[source] <= NEAR for source in goal):
+                if await self._is_near(shadow, goal, heads):
                     return
                 goal = heads
             self._parts.relay.wake()
@@ -223,21 +269,28 @@ class Projections:
                 return False
         return True
 
+    async def _is_near(
+        self, shadow: list[Feed], goal: dict[str, int], heads: dict[str, int]
+    ) -> bool:
+        """Whether few events have come since the goal was set. Positions have gaps: count."""
+        for source, head in heads.items():
+            names = sorted({e for feed in shadow if feed.source == source for e in feed.events})
+            more = await self._parts.sources[source].count(names, goal[source], head, NEAR + 1)
+            if more > NEAR:
+                return False
+        return True
+
     async def _heads(self, shadow: list[Feed]) -> dict[str, int]:
         sources = {feed.source for feed in shadow}
         return {source: await self._parts.sources[source].head() for source in sources}
 
-    async def _swap(self, name: str, generation: int, shadow: list[Feed]) -> None:
+    async def _swap(self, name: str, generation: int) -> None:
         before = self._active[name]
-        old = [_of_generation(f, before).key for f in self._parts.feeds[name]]
-        async with self._parts.relay.exchanging(old):
-            await self._parts.generations.swap(name, generation)
-            self._active[name] = generation
-            self._parts.on_swap(name, generation)
-        # From here on it is an ordinary feed: no pace, no lower priority.
-        self._parts.relay.follow(
-            [_of_generation(feed, generation) for feed in self._parts.feeds[name]]
-        )
+        await self._parts.generations.swap(name, generation)
+        await self._answer_from(name, generation)
+        self._parts.on_change()
+        if self._parts.grace_s:
+            await asyncio.sleep(self._parts.grace_s)
         # Only now that queries are told of the new one: those that read the old one find it.
         try:
             await self._parts.generations.drop(name, before)
@@ -249,6 +302,36 @@ class Projections:
                 self._parts.module,
                 name,
                 error_text(error),
+            )
+
+    async def _answer_from(self, name: str, generation: int) -> None:
+        """Let a generation that was swapped in answer here, and follow it instead of the old."""
+        old = [_of_generation(f, self._active[name]).key for f in self._parts.feeds[name]]
+        async with self._parts.relay.exchanging(old):
+            if generation <= self._active[name]:
+                return  # learned twice at once
+            self._active[name] = generation
+            self._parts.on_swap(name, generation)
+        # From here on it is an ordinary feed: no pace, no lower priority.
+        self._parts.relay.follow(
+            [_of_generation(feed, generation) for feed in self._parts.feeds[name]]
+        )
+
+    def _refuse_unknown(self, name: str) -> None:
+        if name not in self._parts.feeds:
+            raise UnknownProjectionError(
+                f"Module {self._parts.module!r} has no projection {name!r}; nothing was done. It "
+                f"has: {', '.join(sorted(self._parts.feeds)) or 'none'}."
+            )
+
+    async def _refuse_given_up(self, name: str, generation: int) -> None:
+        """Stop where another process has begun it anew, or has swapped it in."""
+        building = (await self._parts.generations.state())[name].building
+        if building != generation:
+            raise RebuildFailedError(
+                f"The rebuild of {name!r} in module {self._parts.module!r} as generation "
+                f"{generation} was given up: another one was begun or ended meanwhile. What "
+                "answers still does. See `tenfold projections`, and ask again if need be."
             )
 
     async def _refuse_trimmed(self, name: str) -> None:

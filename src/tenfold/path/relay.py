@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, Literal
 
@@ -90,6 +90,8 @@ class RelayParts(Struct):
     """What a relay works with. `sources` are the outboxes of all modules that are followed.
 
     `transfers` are those of the sources whose database holds the queue too.
+    `on_added` is called when entries have come into the queue, beside the worker's
+    `wake`: to tell other processes' workers.
     """
 
     module: str
@@ -100,6 +102,7 @@ class RelayParts(Struct):
     stop: Stop
     limits: RelayLimits = RelayLimits()
     transfers: Mapping[str, Transfer] = msgspec.field(default_factory=dict)
+    on_added: Callable[[], None] = lambda: None
 
 
 class _Pace:
@@ -148,7 +151,14 @@ class Relay:
         self.delivered = 0
 
     def start(self) -> None:
-        """Begin to follow; needs a running event loop."""
+        """Begin to follow, from the stored positions; needs a running event loop.
+
+        May be done again after `stop`: another process may have followed meanwhile.
+        """
+        for known in (self._looked, self._stored, self._paces):
+            known.clear()
+        self._known = False
+        self._resting.clear()
         self._loop_task = asyncio.create_task(self._work(), name=f"relay {self._parts.module}")
 
     async def stop(self) -> None:
@@ -280,6 +290,7 @@ class Relay:
         if carried.added:
             self.delivered += carried.added
             self._parts.worker.wake()
+            self._parts.on_added()
         self._pass_by(feeds, carried)
         for feed in feeds:
             if (feed.handler, feed.generation) in carried.missing:

@@ -103,6 +103,10 @@ class Shop:
         async with asyncio.timeout(10):
             self.relay.wake()
             await self.relay.wait_resting()
+        await self.settle_worker()
+
+    async def settle_worker(self) -> None:
+        async with asyncio.timeout(10):
             await self.worker.wait_resting()
 
     async def seen(self) -> list[str]:

@@ -164,6 +164,17 @@ async def test_what_was_swapped_out_and_not_dropped_is_dropped_by_who_rebuilds(
     await shop.generations.drop("past", 1)
 
 
+async def test_places_of_generations_that_are_gone_are_forgotten_by_who_rebuilds(
+    shop: Shop,
+) -> None:
+    await shop.generations.swap("past", await shop.generations.begin("past"))
+    await shop.generations.drop("past", 1)
+    for generation in (1, 2):  # as by a relay that did not know yet
+        await shop.fetch(PLACE, "past.placed", generation)
+    assert await shop.generations.tidy() == []
+    assert await shop.traces() == {("past.placed", 2)}
+
+
 async def test_a_build_of_another_shape_is_dropped_by_who_rebuilds_and_reported(
     shop: Shop,
 ) -> None:

@@ -46,6 +46,10 @@ DELETE FROM {s}.tenfold_generations WHERE projection = $1 AND generation = $2 RE
 _FORGET_POSITIONS: Final = """
 DELETE FROM {s}.tenfold_positions WHERE starts_with(handler, $1) AND generation = $2
 """
+_FORGET_OTHERS: Final = """
+DELETE FROM {s}.tenfold_positions
+WHERE starts_with(handler, $1) AND NOT generation = ANY($2::int[])
+"""
 _FORGET_ENTRIES: Final = """
 WITH gone AS (
     DELETE FROM {s}.tenfold_queue
@@ -112,8 +116,9 @@ class PostgresGenerations:
     async def tidy(self) -> list[str]:
         """Drop what a life before left over; done by the process that begins to rebuild.
 
-        That is a generation that was swapped out, and one being built whose tables
-        are not as this code declares them.
+        That is a generation that was swapped out, one being built whose tables are
+        not as this code declares them, and places in logs that a relay stored while
+        another process dropped their generation: they would hold those logs for ever.
 
         Returns: the projections that need a rebuild, as in `ensure`.
         """
@@ -133,6 +138,8 @@ class PostgresGenerations:
                         building = None
                 for left in shapes.keys() - {active, building}:
                     await self._drop(connection, name, left)
+                kept = [active] if building is None else [active, building]
+                await connection.execute(self._sql(_FORGET_OTHERS), name + ".", kept)
                 if needed:
                     outdated.append(name)
             return outdated
