@@ -118,6 +118,12 @@ class ShopModule(Shop):
         self.doings.count("timed")
         return int(await self.db.value(PRICE, sku=sku) or 0)
 
+    async def brief(self, sku: str) -> int:
+        self.doings.count("brief")
+        found = int(await self.db.value(PRICE, sku=sku) or 0)
+        await self.doings.meet()
+        return found
+
     async def through(self, sku: str) -> int:
         return await self.tells.told(sku)
 

@@ -73,6 +73,11 @@ class Shop(Contract, Protocol):
         """A price, kept for its time and nothing else."""
         ...
 
+    @query(who="anyone", cache_s=2, tags=["brief:{sku}"], cache_for="everyone")
+    async def brief(self, sku: Sku) -> int:
+        """A price that is dear to compute and kept briefly."""
+        ...
+
     @query(who="anyone")
     async def through(self, sku: Sku) -> int:
         """A query that is not kept and asks another module one that is."""

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from tenfold.adapters.memory.cache import MemoryCache
-from tenfold.adapters.purge import HttpPurger
 from tenfold.contracts.operations import Kind
 from tenfold.contracts.structs import Struct
 from tenfold.path.caching import Caching
@@ -16,12 +15,19 @@ from tenfold.path.fills import FillPositions, ModuleReach
 from tenfold.path.module import ModuleRuntime
 from tenfold.path.operations import CompiledOperation
 from tenfold.path.positions import ProjectionProgress
-from tenfold.ports.cache import Cache, CacheSettings
+from tenfold.ports.cache import Cache, CacheSettings, Purger
 from tenfold.ports.clock import Clock, Ids
 from tenfold.ports.replicas import Replicas
 from tenfold.runtimes.reflection import ModuleShape
 
-__all__ = ["CacheParts", "Caches", "make_shared_cache", "module_reach", "open_caches"]
+__all__ = [
+    "CacheParts",
+    "Caches",
+    "make_purger",
+    "make_shared_cache",
+    "module_reach",
+    "open_caches",
+]
 
 
 class CacheParts(Struct):
@@ -91,7 +97,7 @@ def open_caches(
     )
     caching = Caching(near, shared, positions, parts.clock, parts.ids)
     caching.attach(parts.operations)
-    purger = None if settings.purge_url is None else HttpPurger(settings.purge_url)
+    purger = None if settings.purge_url is None else make_purger(settings.purge_url)
     contracts = {name: shape.contract for name, shape in parts.shapes.items()}
     drops = Drops(caching, purger, contracts)
     for module in parts.modules.values():
@@ -112,6 +118,13 @@ def make_shared_cache(settings: CacheSettings, product: str, clock: Clock) -> Ca
     return ValkeyCache(
         settings.url or "", clock, namespace=f"{product}:cache", timeout_ms=settings.timeout_ms
     )
+
+
+def make_purger(url: str) -> Purger:
+    """What tells a CDN at this address what to drop. TLS is loaded only here."""
+    from tenfold.adapters.purge import HttpPurger
+
+    return HttpPurger(url)
 
 
 def module_reach(
