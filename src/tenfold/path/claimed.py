@@ -1,19 +1,83 @@
-"""What a worker holds: claims that live, and the runs of their entries."""
+"""What a worker works with and what it holds: claims that live, and the runs of their entries."""
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime
 
+from tenfold.contracts.structs import Struct
+from tenfold.path.declare import Background
+from tenfold.path.stops import Stop
+from tenfold.ports.clock import Clock, Ids
+from tenfold.ports.queue import Queue
 from tenfold.ports.records import Claimed, Finish
 
-__all__ = ["Batch", "Run"]
+__all__ = ["Batch", "Run", "WorkerCounts", "WorkerLimits", "WorkerParts", "size_of"]
+
+Handle = Callable[[Claimed, int], Awaitable[None]]
+"""Handles one entry under a fence; returns when its effect is committed, or was before."""
+
+
+class WorkerLimits(Struct):
+    """How much a worker takes on.
+
+    `batch` entries are claimed at most at once, 1 to 500, and as many may wait in the worker to
+    be begun; how many it does claim follows how fast it works. `concurrency` runs are worked
+    beside one another. `lease_s` is renewed at a third of its time.
+    `poll_s` is the longest sleep without a signal. `unknown_s` is how long an
+    entry waits whose handler this version of the code does not know.
+    """
+
+    batch: int = 200
+    concurrency: int = 64
+    lease_s: float = 30.0
+    poll_s: float = 5.0
+    unknown_s: float = 60.0
+
+
+def _never(entry: Claimed) -> bool:
+    return False
+
+
+class WorkerParts(Struct):
+    """What a worker works with.
+
+    `backgrounds` are the handlers that this code has, by name. `obsolete` says
+    that an entry's work has lost its point, such as that of a projection's
+    dropped generation: it is done without being handled.
+    """
+
+    module: str
+    queue: Queue
+    handle: Handle
+    backgrounds: Mapping[str, Background]
+    clock: Clock
+    ids: Ids
+    stop: Stop
+    limits: WorkerLimits = WorkerLimits()
+    obsolete: Callable[[Claimed], bool] = _never
+
+
+class WorkerCounts:
+    """Entries that a worker has seen since it was made, by what became of them."""
+
+    __slots__ = ("claimed", "dead", "done", "lost", "retried", "returned", "unknown")
+
+    def __init__(self) -> None:
+        self.claimed = 0
+        self.done = 0
+        self.retried = 0
+        self.dead = 0
+        self.returned = 0
+        self.unknown = 0
+        self.lost = 0
 
 
 class Batch:
     """One live claim: how many of its entries are open, and what became of the others.
 
-    What has ended gathers here until a turn records it. `renewed_s` is on the
-    event loop's clock.
+    What has ended gathers here until a turn records it. `renewed_s` and
+    `reported_s` are on the event loop's clock.
     """
 
     __slots__ = (
@@ -25,6 +89,7 @@ class Batch:
         "open",
         "postponed",
         "renewed_s",
+        "reported_s",
         "retries",
         "returned",
     )
@@ -33,7 +98,7 @@ class Batch:
         self.fence = fence
         self.open = size
         """Entries of which the store does not know yet what became of them."""
-        self.renewed_s = renewed_s
+        self.renewed_s = self.reported_s = renewed_s
         self.lost = False
         self._forget()
 
@@ -50,6 +115,12 @@ class Batch:
         """Whether there is something for the next turn to record."""
         return bool(self.done or self.retries or self.dead or self.returned or self.postponed)
 
+    @property
+    def ended(self) -> int:
+        """How many entries have ended that no turn has recorded."""
+        ended = (self.done, self.retries, self.dead, self.returned, self.postponed)
+        return sum(map(len, ended))
+
     def take_ended(self) -> Finish:
         """What has ended since the last turn; what ends from now on gathers afresh."""
         finish = Finish(
@@ -61,13 +132,13 @@ class Batch:
             returned=self.returned,
             postponed=self.postponed,
         )
-        self.open -= _size(finish)
+        self.open -= size_of(finish)
         self._forget()
         return finish
 
     def put_back(self, finish: Finish) -> None:
         """Take back what a failed turn may not have recorded. Recording it twice is harmless."""
-        self.open += _size(finish)
+        self.open += size_of(finish)
         self.done = finish.done + self.done
         self.retries = {**finish.retries, **self.retries}
         self.dead = {**finish.dead, **self.dead}
@@ -87,6 +158,7 @@ class Run:
         self.current: Claimed | None = None
 
 
-def _size(finish: Finish) -> int:
+def size_of(finish: Finish) -> int:
+    """How many entries a finish names."""
     ended = (finish.done, finish.retries, finish.dead, finish.returned, finish.postponed)
     return sum(map(len, ended))

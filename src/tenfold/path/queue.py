@@ -5,97 +5,31 @@
                       └──────── done · retry · dead · returned ────┘
 
 A turn is one transaction of the store, so whatever ended while the last one was
-committed is finished together. Lanes are runs, worked in order; runs are worked
-beside one another. A claim is never forgotten silently: it is finished, renewed,
-or reported as lost.
+committed is finished together; and since a turn costs about the same however
+much it carries, they are paced, unless the worker would stand still. The next
+claim is fetched while the one before is worked. Lanes are runs, worked in order;
+runs are worked beside one another. A claim is never forgotten silently: it is
+finished, renewed, or reported as lost.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
-from collections.abc import Awaitable, Callable, Mapping
-from datetime import datetime, timedelta
+from datetime import datetime
 
-from tenfold.contracts.structs import Struct
-from tenfold.path.attempts import (
-    Dead,
-    Retry,
-    dead,
-    decide_batch,
-    decide_begin,
-    decide_retry,
-    error_text,
-    log_fields,
-)
-from tenfold.path.claimed import Batch, Run
-from tenfold.path.declare import Background
+from tenfold.path.attempts import decide_batch, error_text
+from tenfold.path.claimed import Batch, WorkerCounts, WorkerLimits, WorkerParts, size_of
+from tenfold.path.pace import LINGER_S, decide_ahead, decide_pause_s
+from tenfold.path.runs import Runs
 from tenfold.path.signals import Signal
-from tenfold.path.stops import Stop
-from tenfold.ports.clock import Clock, Ids
-from tenfold.ports.queue import Queue
-from tenfold.ports.records import Claim, Claimed, Cycle, Finish
+from tenfold.ports.records import Claim, Cycle, Finish
 
 __all__ = ["Worker", "WorkerCounts", "WorkerLimits", "WorkerParts"]
 
 _log = logging.getLogger("tenfold.queue")
-Handle = Callable[[Claimed, int], Awaitable[None]]
-"""Handles one entry under a fence; returns when its effect is committed, or was before."""
-
-
-class WorkerLimits(Struct):
-    """How much a worker takes on.
-
-    `batch` entries are claimed at most at once, 1 to 500; `concurrency` runs are
-    worked beside one another. `lease_s` is renewed at a third of its time.
-    `poll_s` is the longest sleep without a signal. `unknown_s` is how long an
-    entry waits whose handler this version of the code does not know.
-    """
-
-    batch: int = 200
-    concurrency: int = 64
-    lease_s: float = 30.0
-    poll_s: float = 5.0
-    unknown_s: float = 60.0
-
-
-def _never(entry: Claimed) -> bool:
-    return False
-
-
-class WorkerParts(Struct):
-    """What a worker works with.
-
-    `backgrounds` are the handlers that this code has, by name. `obsolete` says
-    that an entry's work has lost its point, such as that of a projection's
-    dropped generation: it is done without being handled.
-    """
-
-    module: str
-    queue: Queue
-    handle: Handle
-    backgrounds: Mapping[str, Background]
-    clock: Clock
-    ids: Ids
-    stop: Stop
-    limits: WorkerLimits = WorkerLimits()
-    obsolete: Callable[[Claimed], bool] = _never
-
-
-class WorkerCounts:
-    """Entries that a worker has seen since it was made, by what became of them."""
-
-    __slots__ = ("claimed", "dead", "done", "lost", "retried", "returned", "unknown")
-
-    def __init__(self) -> None:
-        self.claimed = 0
-        self.done = 0
-        self.retried = 0
-        self.dead = 0
-        self.returned = 0
-        self.unknown = 0
-        self.lost = 0
+ASK_AGAIN_S = 0.25
+"""How often a busy worker asks when something falls due; its turns find that too."""
 
 
 class Worker:
@@ -110,19 +44,33 @@ class Worker:
         self.turns = 0
         """Transactions that it has taken at the queue."""
         self._batches: dict[int, Batch] = {}
-        self._ready: deque[Run] = deque()
-        self._running: dict[asyncio.Task[None], Run] = {}
-        self._cancelled: set[int] = set()
+        self._runs = Runs(parts, self.counts, self._note_ended)
+        self._ahead = parts.limits.concurrency
+        """How many entries it claims at once: as many as it works in a moment."""
+        self._more = True
+        """Whether there may be something to claim that it has not looked for."""
+        self._full = False
+        """Whether the last claim was all that it asked for."""
+        self._held = 0
+        """Entries that it has claimed and whose end it has not recorded."""
+        self._ended = 0
+        """How many of them have ended."""
+        self._worked = 0
+        """How many have ended since the last turn."""
+        self._turn_s = 0.0
+        self._turned_s = 0.0
+        self._asked_s = 0.0
+        self._timer: asyncio.TimerHandle | None = None
         self._signal = asyncio.Event()
         self._resting = asyncio.Event()
         self._due: datetime | None = None
         self._draining = False
-        self._interrupted = False
         self._loop_task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
         """Begin to work; needs a running event loop."""
         self._loop_task = asyncio.create_task(self._work(), name=f"queue {self._parts.module}")
+        self._runs.owner = self._loop_task
 
     def wake(self) -> None:
         """Look at the queue now: something was added. Cheap, and safe to call often.
@@ -131,6 +79,7 @@ class Worker:
         """
         if not self._draining:
             self._resting.clear()
+        self._more = True
         self._signal.set()
 
     @property
@@ -157,12 +106,7 @@ class Worker:
         What it had not committed is rolled back, and it becomes a dead letter
         that can be retried or discarded.
         """
-        for task, run in self._running.items():
-            if run.current is not None and run.current.id == entry_id:
-                self._cancelled.add(entry_id)
-                task.cancel()
-                return True
-        return False
+        return self._runs.cancel(entry_id)
 
     async def drain(self, bound_s: float) -> None:
         """Stop claiming, finish what has begun, give the rest back unchanged.
@@ -171,17 +115,8 @@ class Worker:
         waits again without an attempt counted.
         """
         self._draining = True
-        for run in self._ready:
-            self._give_back(run.batch, run.entries)
-        self._ready.clear()
         self._signal.set()
-        if self._running:
-            await asyncio.wait(list(self._running), timeout=bound_s)
-        self._interrupted = True
-        for task in self._running:
-            task.cancel()
-        if self._running:
-            await asyncio.wait(list(self._running), timeout=bound_s + 1.0)
+        await self._runs.drain(bound_s)
         self._signal.set()
         if self._loop_task is not None:
             await asyncio.wait([self._loop_task], timeout=bound_s + 1.0)
@@ -197,7 +132,7 @@ class Worker:
 
     async def _work(self) -> None:
         failures = 0
-        while not self._ended():
+        while not self._is_over():
             self._signal.clear()
             try:
                 await self._step()
@@ -216,30 +151,79 @@ class Worker:
                 await asyncio.sleep(min(0.05 * 2.0**failures, self._limits.poll_s))
 
     async def _step(self) -> None:
-        claim = await self._turn()
-        if claim is not None:
-            self._take(claim)
-            if claim.entries[0].alone:
-                self._signal.set()
-        if not self._signal.is_set() and not self._ended():
-            await self._rest(claim)
+        pause_s = self._pause_s()
+        if pause_s is None:
+            await self._rest()
+        elif pause_s > 0:
+            await self._sleep(pause_s)
+        else:
+            claim = await self._turn()
+            if claim is not None:
+                self._take(claim)
+            await asyncio.sleep(0)
 
-    def _ended(self) -> bool:
-        return self._draining and not self._running and not self._batches
+    def _is_over(self) -> bool:
+        return self._draining and not self._runs.busy and not self._batches
+
+    def _pause_s(self) -> float | None:
+        """Seconds until the next turn is worth taking; None where there is no reason for one."""
+        loop_s = asyncio.get_running_loop().time()
+        if any(batch.open and self._is_old(batch, loop_s) for batch in self._batches.values()):
+            return 0.0
+        return decide_pause_s(
+            busy=self._runs.busy,
+            ended=self._ended > 0,
+            reports=any(self._reports(batch, loop_s) for batch in self._batches.values()),
+            hungry=self._more and self._want() > 0,
+            full=self._full,
+            turn_s=self._turn_s,
+            since_s=loop_s - self._turned_s,
+        )
+
+    def _is_old(self, batch: Batch, loop_s: float) -> bool:
+        """Whether a lease is to be renewed."""
+        return loop_s - batch.renewed_s >= self._limits.lease_s / 3
+
+    def _want(self) -> int:
+        """How many entries to claim: a whole helping, once half of the last one is begun."""
+        if self._draining or self._runs.unbegun * 2 > self._ahead:
+            return 0
+        return self._ahead
+
+    def _note_ended(self, count: int) -> None:
+        """Entries have ended: see whether that is reason enough for a turn."""
+        self._ended += count
+        self._worked += count
+        if self._signal.is_set():
+            return
+        if (
+            self._ended >= self._held
+            or not self._full
+            or (self._more and self._runs.unbegun * 2 <= self._ahead)
+        ):
+            self._signal.set()
+        elif self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(LINGER_S, self._ring)
+
+    def _ring(self) -> None:
+        self._timer = None
+        self._signal.set()
 
     async def _turn(self) -> Claim | None:
         """Finish, renew and claim in one transaction."""
-        loop_s = asyncio.get_running_loop().time()
-        finishing = [(b, b.take_ended()) for b in self._batches.values() if b.has_ended]
-        renewing = [
-            b
-            for b in self._batches.values()
-            if b.open
-            and not any(b is f for f, _ in finishing)
-            and loop_s - b.renewed_s >= self._limits.lease_s / 3
+        loop = asyncio.get_running_loop()
+        began_s = loop.time()
+        finishing = [
+            (b, b.take_ended()) for b in self._batches.values() if self._reports(b, began_s)
         ]
-        held = sum(batch.open for batch in self._batches.values())
-        want = 0 if self._draining else max(self._limits.batch - held, 0)
+        finished = {batch.fence for batch, _ in finishing}
+        renewing = [
+            batch
+            for batch in self._batches.values()
+            if batch.open and batch.fence not in finished and self._is_old(batch, began_s)
+        ]
+        want = self._want()
+        self._more = self._more and want == 0
         if not (finishing or renewing or want):
             return None
         cycle = Cycle(
@@ -251,193 +235,65 @@ class Worker:
         try:
             turn = await self._parts.queue.cycle(cycle)
         except BaseException:
+            self._more = True
             for batch, finish in finishing:
                 batch.put_back(finish)
             raise
         self.turns += 1
+        for batch in renewing:
+            batch.renewed_s = began_s
         for batch, finish in finishing:
-            if batch.fence in turn.lost:
-                batch.put_back(finish)
-                continue
-            self._count(finish)
-            batch.renewed_s = loop_s
-            if not batch.open and not batch.has_ended:
-                del self._batches[batch.fence]
+            self._record(batch, finish, batch.fence in turn.lost, began_s)
         if finishing:
             self.moved.fire()
-        for batch in renewing:
-            batch.renewed_s = loop_s
         for fence in turn.lost:
             self._lose(fence)
+        now_s = loop.time()
+        self._ahead = decide_ahead(
+            self._ahead,
+            self._limits.concurrency,
+            self._limits.batch,
+            self._worked,
+            now_s - self._turned_s,
+        )
+        self._worked = 0
+        self._turn_s, self._turned_s = now_s - began_s, now_s
+        if want:
+            claimed = 0 if turn.claim is None else len(turn.claim.entries)
+            self._full = claimed >= want
+            # One that runs alone is the only one of its claim, whatever stands behind it.
+            self._more |= self._full or (turn.claim is not None and turn.claim.entries[0].alone)
         return turn.claim
+
+    def _reports(self, batch: Batch, loop_s: float) -> bool:
+        """Whether this turn records what has ended of a batch, or waits for the rest of it."""
+        if not batch.has_ended:
+            return False
+        busy = self._runs.busy and not self._draining
+        return not busy or batch.ended == batch.open or loop_s - batch.reported_s >= LINGER_S
+
+    def _record(self, batch: Batch, finish: Finish, lost: bool, loop_s: float) -> None:
+        if lost:
+            batch.put_back(finish)
+            return
+        self.counts.done += len(finish.done)
+        self.counts.retried += len(finish.retries)
+        self.counts.dead += len(finish.dead)
+        self.counts.returned += len(finish.returned)
+        ended = size_of(finish)
+        self._held -= ended
+        self._ended -= ended
+        batch.renewed_s = batch.reported_s = loop_s
+        if not batch.open and not batch.has_ended:
+            del self._batches[batch.fence]
 
     def _take(self, claim: Claim) -> None:
         self._resting.clear()
         self.counts.claimed += len(claim.entries)
-        batch = Batch(claim.fence, len(claim.entries), asyncio.get_running_loop().time())
+        self._held += len(claim.entries)
+        batch = Batch(claim.fence, len(claim.entries), self._turned_s)
         self._batches[claim.fence] = batch
-        for entries in decide_batch(claim.entries):
-            if self._draining:
-                self._give_back(batch, entries)
-            else:
-                self._ready.append(Run(batch, entries))
-        self._begin_runs()
-
-    def _begin_runs(self) -> None:
-        while self._ready and len(self._running) < self._limits.concurrency:
-            run = self._ready.popleft()
-            task = asyncio.create_task(self._work_run(run))
-            self._running[task] = run
-            task.add_done_callback(self._run_ended)
-
-    def _run_ended(self, task: asyncio.Task[None]) -> None:
-        run = self._running.pop(task)
-        if run.entries:  # cut short from outside, with the loop itself: nothing was recorded
-            self._give_back(run.batch, run.entries)
-        self._begin_runs()
-        self._signal.set()
-
-    async def _work_run(self, run: Run) -> None:
-        """Handle the entries of one lane in order, until one of them has to wait."""
-        while run.entries and not run.batch.lost:
-            entry = run.entries[0]
-            if self._draining:
-                break
-            run.current = entry
-            goes_on = await self._attempt(run.batch, entry)
-            run.current = None
-            run.entries.pop(0)
-            self._signal.set()
-            if not goes_on:
-                break
-        if run.batch.lost:
-            run.entries = []
-        elif run.entries:
-            self._give_back(run.batch, run.entries)
-            run.entries = []
-
-    async def _attempt(self, batch: Batch, entry: Claimed) -> bool:
-        """One attempt at one entry; whether the next of its lane may follow."""
-        if self._parts.obsolete(entry):
-            batch.done.append(entry.id)
-            return True
-        background = self._parts.backgrounds.get(entry.handler)
-        if background is None:
-            return self._postpone_unknown(batch, entry)
-        spent = decide_begin(entry, background)
-        if spent is not None:
-            reason = f"Its claim was lost at the last of {background.attempts} attempts."
-            return self._bury(batch, entry, spent, reason)
-        began_s = self._parts.clock.monotonic()
-        outcome = "fault"
-        try:
-            await self._parts.handle(entry, batch.fence)
-            batch.done.append(entry.id)
-            outcome = "done"
-            goes_on = True
-        except (KeyboardInterrupt, GeneratorExit):
-            raise
-        except asyncio.CancelledError as error:
-            goes_on, outcome = self._cancelled_attempt(batch, entry, background, error)
-        except BaseException as error:  # SystemExit too: a handler must not end the process
-            goes_on, outcome = self._failed_attempt(batch, entry, background, error)
-        label = f"{self._parts.module}.{entry.handler}"
-        self._parts.stop.observe(label, outcome, self._parts.clock.monotonic() - began_s)
-        return goes_on
-
-    def _failed_attempt(
-        self, batch: Batch, entry: Claimed, background: Background, error: BaseException
-    ) -> tuple[bool, str]:
-        if self._parts.obsolete(entry):  # it became so while it was handled
-            batch.done.append(entry.id)
-            return True, "obsolete"
-        text = error_text(error)
-        after = decide_retry(entry, background, self._parts.ids.uniform())
-        name = f"{self._parts.module}.{entry.handler}"
-        if isinstance(after, Retry):
-            at = self._parts.clock.now() + timedelta(seconds=after.delay_s)
-            batch.retries[entry.id] = (at, text)
-            _log.warning(
-                "%s failed at attempt %d of %d and is tried again in %.1f s. %s",
-                name,
-                entry.attempt,
-                background.attempts,
-                after.delay_s,
-                text,
-                extra=log_fields(self._parts.module, entry),
-            )
-            return False, "retried"
-        _log.error("%s failed", name, exc_info=error, extra=log_fields(self._parts.module, entry))
-        return self._bury(batch, entry, after, text), "dead"
-
-    def _cancelled_attempt(
-        self, batch: Batch, entry: Claimed, background: Background, error: asyncio.CancelledError
-    ) -> tuple[bool, str]:
-        task = asyncio.current_task()
-        if task is None or task.cancelling() == 0:  # the handler's own, not one from outside
-            return self._failed_attempt(batch, entry, background, error)
-        if entry.id in self._cancelled:
-            self._cancelled.discard(entry.id)
-            task.uncancel()
-            return self._bury(batch, entry, dead(entry.handler), "Cancelled by hand."), "cancelled"
-        if batch.lost:
-            return False, "lost"
-        if self._interrupted:
-            reason = "Interrupted: the process stopped before it had ended."
-            batch.postponed[entry.id] = (self._parts.clock.now(), reason)
-            return False, "interrupted"
-        if self._loop_task is None or self._loop_task.done() or self._loop_task.cancelling():
-            raise error  # the event loop itself ends
-        # A limit that the handler set itself fired while the store stepped it: it cancels the task,
-        # and the handler, which would have taken that back, is gone.
-        while task.uncancel():
-            pass
-        own = TimeoutError("It was cancelled from within, as by an asyncio.timeout() of its own.")
-        own.__cause__ = error
-        return self._failed_attempt(batch, entry, background, own)
-
-    def _bury(self, batch: Batch, entry: Claimed, after: Dead, reason: str) -> bool:
-        """Make a dead letter; the lane goes on behind it unless it holds it."""
-        batch.dead[entry.id] = reason
-        if after.holds:
-            batch.holding.append(entry.id)
-        _log.error(
-            "%s.%s is a dead letter: entry %s:%d after attempt %d. %s Its lane %s. See `tenfold "
-            "queue show %s:%d`, then `retry` or `discard` it.",
-            self._parts.module,
-            entry.handler,
-            self._parts.module,
-            entry.id,
-            entry.attempt,
-            reason if reason.endswith((".", "!", "?")) else f"{reason}.",
-            "waits for it" if after.holds else "goes on",
-            self._parts.module,
-            entry.id,
-            extra=log_fields(self._parts.module, entry),
-        )
-        return not after.holds
-
-    def _postpone_unknown(self, batch: Batch, entry: Claimed) -> bool:
-        """Let an entry wait whose handler this code does not have, with no attempt counted.
-
-        During a roll-out newer code enqueues what older code cannot handle; a
-        dead letter would then be a loss. Discarding it is a person's decision.
-        """
-        reason = (
-            f"No handler {entry.handler!r} in module {self._parts.module!r} of this version. The "
-            "entry waits, and its lane with it. Bring the handler back under this name, or "
-            "discard the entry."
-        )
-        at = self._parts.clock.now() + timedelta(seconds=self._limits.unknown_s)
-        batch.postponed[entry.id] = (at, reason)
-        self.counts.unknown += 1
-        module = self._parts.module
-        fields = log_fields(module, entry)
-        _log.error("Entry %s:%d cannot be handled. %s", module, entry.id, reason, extra=fields)
-        return False
-
-    def _give_back(self, batch: Batch, entries: list[Claimed]) -> None:
-        batch.returned += [entry.id for entry in entries]
+        self._runs.begin(batch, decide_batch(claim.entries))
 
     def _lose(self, fence: int) -> None:
         """A claim is gone: stop its work, whose commits the fence refuses anyway."""
@@ -446,10 +302,9 @@ class Worker:
             return
         batch.lost = True
         self.counts.lost += batch.open
-        self._ready = deque(run for run in self._ready if run.batch is not batch)
-        for task, run in self._running.items():
-            if run.batch is batch:
-                task.cancel()
+        self._held -= batch.open
+        self._ended -= batch.ended
+        self._runs.lose(batch)
         _log.warning(
             "Claim %d on the queue of %s was lost with %d entries: this process stood still "
             "beyond its lease of %.0f s. They are worked again, and no effect happens twice.",
@@ -459,32 +314,33 @@ class Worker:
             self._limits.lease_s,
         )
 
-    def _count(self, finish: Finish) -> None:
-        self.counts.done += len(finish.done)
-        self.counts.retried += len(finish.retries)
-        self.counts.dead += len(finish.dead)
-        self.counts.returned += len(finish.returned)
-
-    async def _rest(self, claim: Claim | None) -> None:
+    async def _rest(self) -> None:
         """Sleep until a signal, the next due entry, a renewal or the poll."""
         wait_s = self._limits.poll_s
         if self._batches:
             wait_s = min(wait_s, self._limits.lease_s / 3)
-        if not self._draining:
+        loop_s = asyncio.get_running_loop().time()
+        if self._batches and loop_s - self._asked_s < ASK_AGAIN_S:
+            wait_s = min(wait_s, ASK_AGAIN_S)
+        elif not self._draining:
+            self._asked_s = loop_s
             self._due = due = await self._parts.queue.next_due()
             if due is not None:
                 wait_s = min(wait_s, (due - self._parts.clock.now()).total_seconds())
-        if wait_s <= 0 and (claim is not None or self._batches):
+        if wait_s <= 0 and self._batches:
             wait_s = 0.005  # something is due that capacity or a lane keeps back for the moment
         if wait_s > 0 and not self._batches and not self._signal.is_set():
             self._resting.set()
-        await self._sleep(wait_s)
+        await self._sleep(wait_s, look=True)
 
-    async def _sleep(self, wait_s: float) -> None:
+    async def _sleep(self, wait_s: float, *, look: bool = False) -> None:
+        """Until a signal, or for so long; `look` says that there may be something to claim then."""
         if wait_s <= 0:
+            self._more |= look
             await asyncio.sleep(0)
             return
-        timer = asyncio.get_running_loop().call_later(wait_s, self.wake)
+        wake = self.wake if look else self._signal.set
+        timer = asyncio.get_running_loop().call_later(wait_s, wake)
         try:
             await self._signal.wait()
         finally:
