@@ -175,6 +175,16 @@ class InvalidationCases:
         assert not await bench.cache.fill(TEA, claim, b"old", rank=99, keep_s=60)
         assert await found(bench.cache, TEA) is None
 
+    async def test_what_was_dropped_is_not_found_while_another_is_computed(
+        self, bench: CacheBench
+    ) -> None:
+        await keep(bench.cache, TEA, b"old")
+        await bench.cache.invalidate(TEA.tags)
+        claim = await bench.cache.claim(TEA, WISH)
+        assert claim.granted
+        assert await found(bench.cache, TEA) is None
+        assert (await bench.cache.claim(TEA, WISH)).found is None
+
     async def test_one_of_several_tags_is_enough_to_refuse_a_fill(self, bench: CacheBench) -> None:
         claim = await bench.cache.claim(BREW, WISH)
         await bench.cache.invalidate(["main/shop/product:milk"])
