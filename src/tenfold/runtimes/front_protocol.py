@@ -1,27 +1,84 @@
-"""An HTTP protocol that turns requests away before they are any work."""
+"""An HTTP protocol that turns requests away before they are any work, and accepts all who wait."""
 
 from __future__ import annotations
 
+import socket
+from asyncio import AbstractEventLoop, BaseTransport, Task
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 from tenfold.edges.http.front import ARRIVAL, Front
 from tenfold.runtimes.http_protocol import BoundedHttpProtocol
 
-__all__ = ["fronted"]
+__all__ = ["Acceptor", "fronted"]
 
 
-def fronted(protocol: type[BoundedHttpProtocol], front: Front) -> type[BoundedHttpProtocol]:
-    """A protocol like the one given, whose requests are asked of `front` first."""
-    return type("FrontedHttpProtocol", (_Fronted, protocol), {"front": front})
+_AT_ONCE = 64
+
+
+def fronted(
+    protocol: type[BoundedHttpProtocol], front: Front, listener: socket.socket | None = None
+) -> type[BoundedHttpProtocol]:
+    """A protocol like the one given, whose requests are asked of `front` first.
+
+    Args:
+        listener: where connections come from, not blocking. The event loop accepts one of
+            them in each of its turns (libuv since 1.46), so that in a busy process new
+            callers, and those who ask for its health, would wait for seconds to be heard.
+    """
+    acceptor = None if listener is None else Acceptor(listener)
+    return type("FrontedHttpProtocol", (_Fronted, protocol), {"front": front, "acceptor": acceptor})
+
+
+class Acceptor:
+    """Accepts whoever waits at a listener, beside its server: some in each turn of the loop."""
+
+    def __init__(self, listener: socket.socket) -> None:
+        self._listener = listener
+        self._accepting = False
+        self._tasks: set[Task[Any]] = set()
+
+    def accept(self, loop: AbstractEventLoop, make: Callable[[], BoundedHttpProtocol]) -> None:
+        """Accept all who wait, unless that is going on already."""
+        if not self._accepting:
+            self._accepting = True
+            self._turn(loop, make)
+
+    def _turn(self, loop: AbstractEventLoop, make: Callable[[], BoundedHttpProtocol]) -> None:
+        for _ in range(_AT_ONCE):
+            try:
+                connection, _ = self._listener.accept()
+            except OSError:  # nobody waits, or it is closed; what is wrong with it its server tells
+                self._accepting = False
+                return
+            connection.setblocking(False)
+            if connection.family != socket.AF_UNIX:
+                connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            task = loop.create_task(loop.connect_accepted_socket(make, connection))
+            self._tasks.add(task)
+            task.add_done_callback(self._made)
+        loop.call_soon(self._turn, loop, make)
+
+    def _made(self, task: Task[Any]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled():
+            task.exception()  # whoever connected has gone again
 
 
 class _Fronted(BoundedHttpProtocol):
     front: ClassVar[Front]
+    acceptor: ClassVar[Acceptor | None]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._data = b""
         self._refused = False
+
+    def connection_made(self, transport: BaseTransport) -> None:
+        """Begin, and let those in who wait behind it."""
+        super().connection_made(transport)
+        if self.acceptor is not None:
+            self.acceptor.accept(self.loop, self._another)
 
     def data_received(self, data: bytes) -> None:
         """Read on."""
@@ -62,6 +119,11 @@ class _Fronted(BoundedHttpProtocol):
         else:
             self.transport.write(self.front.refusal(close=True))
             self.transport.close()
+
+    def _another(self) -> BoundedHttpProtocol:
+        return type(self)(
+            config=self.config, server_state=self.server_state, app_state=self.app_state
+        )
 
     def _is_whole(self) -> bool:
         """Whether all of the request is there, and its refusal needs nothing of it.
