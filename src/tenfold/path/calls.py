@@ -280,7 +280,7 @@ class Calls:
             behind = False
             if incoming.position is not None:
                 behind = not await self._positions.reached(operation, incoming.position)
-            message.freshness = freshness = self._positions.freshness(incoming.position)
+            message.freshness = freshness = await self._positions.freshness(incoming.position)
             message.token = incoming.position
             value = await operation.answer(message, incoming.arguments)
             position = await self._positions.after_read(incoming.position, freshness)

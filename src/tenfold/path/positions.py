@@ -114,13 +114,21 @@ class Positions:
             token = merge_tokens(token, self._place(self._replicas, place))
         return merge_tokens(before, token)
 
-    def freshness(self, token: str | None) -> Freshness | None:
-        """How new the reads of a caller with this token must be; None where all are."""
+    async def freshness(self, token: str | None) -> Freshness | None:
+        """How new the reads of a caller with this token must be; None where all are.
+
+        Of a caller without one nobody knows what it has seen: it may have written
+        a moment ago. So it is to see all that is committed now; where the primary
+        cannot be asked, whatever a replica has.
+        """
         if self._replicas is None:
             return None
         part = None if token is None else read_token(token).get(_DATABASE + self._replicas.server)
         if part is None:
-            return Freshness(0)
+            try:
+                return Freshness(await self._replicas.written())
+            except StoreUnavailableError:
+                return Freshness(0)
         timeline, place = part
         known = timeline == str(self._replicas.timeline) and place < _PRIMARY_ONLY
         return Freshness(place if known else None)

@@ -72,19 +72,30 @@ async def test_a_command_answers_with_both_places_and_what_was_seen_before() -> 
 async def test_a_place_that_cannot_be_asked_leaves_only_the_primary() -> None:
     made = positions(Servers(fails=True))
     token = await made.after_commit("orders", 5, None)
-    freshness = made.freshness(token)
+    freshness = await made.freshness(token)
     assert freshness is not None
     assert freshness.needed is None
 
 
-def test_a_place_of_another_timeline_leaves_only_the_primary() -> None:
-    freshness = positions(Servers()).freshness("DBa1.2.10")
+@pytest.mark.anyio
+async def test_a_place_of_another_timeline_leaves_only_the_primary() -> None:
+    freshness = await positions(Servers()).freshness("DBa1.2.10")
     assert freshness is not None
     assert freshness.needed is None
 
 
-def test_who_has_seen_nothing_may_read_anywhere() -> None:
-    freshness = positions(Servers()).freshness(None)
+@pytest.mark.anyio
+async def test_who_does_not_say_what_it_has_seen_sees_all_that_is_committed() -> None:
+    freshness = await positions(Servers()).freshness(None)
+    assert freshness is not None
+    assert freshness.needed == 700
+
+
+@pytest.mark.anyio
+async def test_while_the_primary_is_away_a_caller_without_a_token_reads_what_a_replica_has() -> (
+    None
+):
+    freshness = await positions(Servers(fails=True)).freshness("orders.e.1")
     assert freshness is not None
     assert freshness.needed == 0
 
@@ -92,17 +103,18 @@ def test_who_has_seen_nothing_may_read_anywhere() -> None:
 @pytest.mark.anyio
 async def test_a_query_that_read_nothing_changes_no_token() -> None:
     made = positions(Servers())
-    assert await made.after_read("orders.e.1", made.freshness("orders.e.1")) == "orders.e.1"
+    assert await made.after_read("orders.e.1", await made.freshness("orders.e.1")) == "orders.e.1"
 
 
 @pytest.mark.anyio
 async def test_a_query_says_how_new_its_answer_was() -> None:
     made = positions(Servers())
-    freshness = made.freshness("DBa1.3.600")
+    freshness = await made.freshness("DBa1.3.600")
     assert freshness is not None
     freshness.touched.add("replica")
     assert await made.after_read("DBa1.3.600", freshness) == "DBa1.3.650"
 
 
-def test_without_replicas_nothing_is_asked() -> None:
-    assert positions(None).freshness("DBa1.3.600") is None
+@pytest.mark.anyio
+async def test_without_replicas_nothing_is_asked() -> None:
+    assert await positions(None).freshness("DBa1.3.600") is None
