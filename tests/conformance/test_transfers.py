@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from tenfold.adapters.postgres.queue import PostgresQueue
 from tenfold.adapters.postgres.transfer import PostgresTransfer
 from tenfold.path.carrying import CarryThrough
 from tenfold.ports.records import Delivery, EventRecord, SubscriptionKey
-from tenfold.ports.transfer import Follower
+from tenfold.ports.transfer import Follower, Transfer
 from tenfold.testing import transfer_suite
 from tenfold.testing.transfer_suite import VIEW, WORK, Queued, published
 from tests.conformance.postgres_log import Connection, LogBench
@@ -77,7 +78,7 @@ class PostgresWay:
         await self.source.open()
         await self.target.open()
 
-    def another_transfer(self) -> PostgresTransfer:
+    def another_transfer(self) -> Transfer:
         return PostgresTransfer(
             self.target.session, self.source.session.schema, "orders", self.clock
         )
@@ -125,6 +126,23 @@ class TestInsidePostgres(transfer_suite.TransferCases):
     @pytest.fixture
     def transfers(self, postgres: PostgresWay) -> PostgresWay:
         return postgres
+
+
+class ThroughWay(PostgresWay):
+    """Two schemas, which might as well be two servers, and a way through this process."""
+
+    def another_transfer(self) -> Transfer:
+        queue = PostgresQueue(self.target.session, self.clock)
+        return CarryThrough("orders", self.source.outbox, queue, self.clock)
+
+
+class TestThroughThisProcessOnPostgres(transfer_suite.TransferCases):
+    @pytest.fixture
+    async def transfers(self, postgres_url: str) -> AsyncIterator[ThroughWay]:
+        made = ThroughWay(postgres_url)
+        await made.open()
+        yield made
+        await made.close()
 
 
 @pytest.mark.anyio

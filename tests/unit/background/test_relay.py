@@ -16,6 +16,7 @@ from tenfold.path.retention import Retained, Retention, RetentionParts, decide_t
 from tenfold.path.stops import Stop
 from tenfold.ports.outbox import Outbox
 from tenfold.ports.records import Claimed, InboxKey, OutboxPage, OutboxRow, SubscriptionKey
+from tenfold.ports.transfer import Carried, Follower
 from tenfold.testing.outbox_suite import event
 from tests.conformance.sqlite_bench import SqliteBench
 from tests.unit.background.conftest import Crew
@@ -267,4 +268,46 @@ async def test_a_feed_that_is_held_back_is_not_at_rest_while_the_worker_is_busy(
             relay.wake()
             await asyncio.sleep(0)
         await relay.wait_resting()
+    await relay.stop()
+
+
+class HeldTransfer:
+    """A way on which an event is committed, and may be read only at the third look."""
+
+    def __init__(self) -> None:
+        self.looks = 0
+
+    async def carry(self, followers: Sequence[Follower], after: int, limit: int) -> Carried:
+        self.looks += 1
+        if self.looks < 3:
+            return Carried(read=0, added=0, position=after, lags_s={}, held=True)
+        if self.looks == 3:
+            return Carried(read=1, added=1, position=9, lags_s={"Placed": [0.2]})
+        return Carried(read=0, added=0, position=9, lags_s={})
+
+
+async def test_what_an_older_transaction_keeps_back_is_looked_for_without_a_signal(
+    crew: Crew, source: SqliteBench
+) -> None:
+    told, way = asyncio.Event(), HeldTransfer()
+    crew.worker()
+    relay = Relay(
+        RelayParts(
+            module="shop",
+            queue=crew.bench.queue,
+            sources={"orders": source.outbox},
+            worker=crew.workers[0],
+            clock=crew.bench.clock,
+            stop=Stop("relay"),
+            limits=RelayLimits(poll_s=60),
+            transfers={"orders": way},
+            on_added=told.set,
+        ),
+        [WORK],
+    )
+    relay.start()
+    async with asyncio.timeout(10):
+        await relay.wait_resting()
+    assert (way.looks, relay.position(WORK.key), relay.delivered) == (3, 9, 1)
+    assert told.is_set()
     await relay.stop()
