@@ -1,0 +1,261 @@
+"""`tenfold move`: the store's data from SQLite to PostgreSQL, with customers in it."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+from uuid import UUID, uuid4
+
+import asyncpg
+import pytest
+
+from tests.faults.store_process import STORE, StoreProcess, free_port
+from tests.topologies.shop_client import Shop
+
+_RUN = "import sys; from tenfold.cli.entry import main; sys.argv[0] = 'tenfold'; sys.exit(main())"
+_MODULES = ("catalog", "inventory", "orders", "payments", "notifications", "insights")
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """The source's data: the store, seeded, and stopped again."""
+    with StoreProcess(tmp_path / "data", free_port()) as process:
+        assert process.await_ready(), process.tail()
+        assert process.stop() == 0, process.tail()
+    return tmp_path / "data"
+
+
+def fill(data: Path, rows: int) -> None:
+    """Orders of long ago, put into the file of a store that does not run."""
+    with closing(sqlite3.connect(data / "orders.db")) as connection, connection:
+        connection.executemany(
+            "INSERT INTO orders VALUES ('main', ?, 'c', 'paid', NULL, 255, 'GBP', ?, NULL, ?)",
+            (
+                (n.to_bytes(16, "big"), 1_600_000_000_000_000 + n, '[{"quantity": 1, "x": 1.50}]')
+                for n in range(rows)
+            ),
+        )
+
+
+def mover(data: Path, url: str, *options: str) -> subprocess.Popen[str]:
+    """A process that moves the store's data into a database."""
+    command = [sys.executable, "-c", _RUN, "move", "--from", "prototype", "--to", "growth"]
+    return subprocess.Popen(
+        [*command, *options],
+        cwd=STORE,
+        env={
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join([str(STORE), *(path for path in sys.path if path)]),
+            "TENFOLD_DATA": str(data),
+            "TENFOLD_DATABASE_URL": url,
+            "TENFOLD_CACHE_URL": "redis://127.0.0.1:1",
+        },
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def moved(data: Path, url: str, *options: str) -> dict[str, Any]:
+    """Move to the end; what the command reports."""
+    process = mover(data, url, "--json", *options)
+    said, _ = process.communicate(timeout=120)
+    assert process.returncode == 0, said
+    report: dict[str, Any] = json.loads(said)
+    return report
+
+
+def refused(data: Path, url: str, *options: str) -> str:
+    """A move that does not go through; what the command says."""
+    process = mover(data, url, *options)
+    said, _ = process.communicate(timeout=120)
+    assert process.returncode != 0, said
+    return said
+
+
+def content(data: Path) -> dict[str, str]:
+    """A digest of all that each file holds, whatever its pages look like."""
+    found = {}
+    for file in sorted(data.glob("*.db")):
+        with closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True)) as connection:
+            dump = "\n".join(connection.iterdump())
+        found[file.name] = hashlib.sha256(dump.encode()).hexdigest()
+    return found
+
+
+def asked(url: str, query: str, *values: Any) -> list[Any]:
+    """Rows of the target."""
+
+    async def ask() -> list[Any]:
+        connection = await asyncpg.connect(url)
+        try:
+            return [tuple(row) for row in await connection.fetch(query, *values)]
+        finally:
+            await connection.close()
+
+    answer: list[Any] = []
+    thread = threading.Thread(target=lambda: answer.extend(asyncio.run(ask())))
+    thread.start()
+    thread.join()
+    return answer
+
+
+def at_source(data: Path, module: str, query: str) -> list[Any]:
+    with closing(sqlite3.connect(data / f"{module}.db")) as connection:
+        return connection.execute(query).fetchall()
+
+
+class Customers:
+    """Who order as long as they are answered; what they were promised is in `promised`."""
+
+    def __init__(self, port: int, count: int) -> None:
+        self.promised: list[str] = []
+        self.failures: list[str] = []
+        self._stop = threading.Event()
+        shop = Shop(f"http://127.0.0.1:{port}")
+        self._product = shop.product(stock=100_000)
+        self._threads = [
+            threading.Thread(target=self._order, args=(shop, f"c{n}")) for n in range(count)
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def _order(self, shop: Shop, customer: str) -> None:
+        while not self._stop.is_set():
+            try:
+                answer = shop.order(customer, (self._product, 1), Idempotency_Key=uuid4().hex)
+            except OSError as error:
+                self.failures.append(type(error).__name__)
+                return  # the store is gone
+            if answer.status == 201:
+                self.promised.append(answer.body["id"])
+            else:
+                self.failures.append(str(answer.status))
+                self._stop.wait(0.05)
+
+    def stop(self) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join(40)
+
+
+@pytest.fixture
+def running(data: Path) -> Iterator[StoreProcess]:
+    fill(data, 20_000)
+    with StoreProcess(data, free_port()) as process:
+        assert process.await_ready(), process.tail()
+        yield process
+
+
+def test_a_store_that_stands_still_is_moved_and_left_as_it_was(
+    data: Path, postgres_url: str
+) -> None:
+    fill(data, 5_000)
+    before = content(data)
+    report = moved(data, postgres_url)
+    assert content(data) == before
+    assert report["pause_s"] == 0
+    sums = {(each["module"], each["table"]): each for each in report["tables"]}
+    assert sums["orders", "orders"]["rows"] == 5_000
+    rows = asked(postgres_url, 'SELECT seq, message_id FROM "catalog".tenfold_outbox ORDER BY seq')
+    assert rows
+    assert rows == at_source(data, "catalog", "SELECT seq, message_id FROM tenfold_outbox")
+    (epoch,) = asked(postgres_url, "SELECT value FROM catalog.tenfold_meta WHERE key = 'epoch'")
+    assert [epoch] == at_source(data, "catalog", "SELECT value FROM tenfold_meta WHERE key='epoch'")
+    assert asked(postgres_url, "SELECT value FROM tenfold.marks WHERE name = 'seeded'")
+    assert "has been moved to" in refused(data, postgres_url)
+
+
+def test_a_store_moves_while_customers_order(
+    data: Path, running: StoreProcess, postgres_url: str
+) -> None:
+    customers = Customers(running.port, 4)
+    report = moved(data, postgres_url)
+    customers.stop()
+    running.process.wait(60)
+    assert 0 < report["pause_s"] < 5
+    assert report["changed"] > 0
+    promised = {UUID(each) for each in customers.promised}
+    there = {row[0] for row in asked(postgres_url, "SELECT id FROM orders.orders")}
+    assert promised
+    assert promised <= there
+    for module in _MODULES:
+        for table in ("tenfold_outbox", "tenfold_inbox", "tenfold_positions"):
+            count = f"SELECT count(*) FROM {table}"
+            kept = asked(postgres_url, f'SELECT count(*) FROM "{module}".{table}')
+            assert kept == at_source(data, module, count), (module, table)
+    seen = asked(postgres_url, "SELECT id, status FROM orders.orders ORDER BY id")
+    source = at_source(data, "orders", "SELECT id, status FROM orders ORDER BY id")
+    assert seen == [(UUID(bytes=id_), status) for id_, status in source]
+
+
+def test_a_move_that_was_killed_goes_on(
+    data: Path, running: StoreProcess, postgres_url: str
+) -> None:
+    customers = Customers(running.port, 2)
+    first = mover(data, postgres_url)
+    assert first.stdout is not None
+    for line in first.stdout:
+        if "orders.orders" in line:
+            break
+    first.send_signal(signal.SIGKILL)
+    first.wait()
+    first.stdout.close()
+    (copied,) = asked(postgres_url, "SELECT count(*) FROM orders.orders")
+    assert copied[0] > 0
+    assert asked(postgres_url, "SELECT state FROM tenfold.moves") == [("copying",)]
+    report = moved(data, postgres_url)
+    customers.stop()
+    assert report["pause_s"] < 5
+    there = {row[0] for row in asked(postgres_url, "SELECT id FROM orders.orders")}
+    assert {UUID(each) for each in customers.promised} <= there
+
+
+def test_after_a_rehearsal_the_source_goes_on(
+    data: Path, running: StoreProcess, postgres_url: str
+) -> None:
+    shop = Shop(f"http://127.0.0.1:{running.port}")
+    report = moved(data, postgres_url, "--rehearse")
+    assert report["rehearsal"]
+    product = shop.product(stock=5)
+    placed = shop.order("c", (product, 1))
+    assert placed.status == 201
+    again = moved(data, postgres_url)
+    assert again["rows"] < 1_000
+    there = asked(
+        postgres_url,
+        "SELECT id FROM orders.orders WHERE customer_id = 'c' AND id = $1",
+        UUID(placed.body["id"]),
+    )
+    assert there
+    triggers = "SELECT count(*) FROM sqlite_master WHERE type = 'trigger' AND name LIKE '%changed%'"
+    assert at_source(data, "orders", triggers) == [(0,)]
+
+
+def test_a_target_that_is_altered_meanwhile_is_told(
+    data: Path, running: StoreProcess, postgres_url: str
+) -> None:
+    moved(data, postgres_url, "--rehearse")
+    alter = "CREATE FUNCTION orders.spoil() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
+    alter += "NEW.status := 'spoilt'; RETURN NEW; END $$"
+    asked(postgres_url, alter)
+    asked(
+        postgres_url,
+        "CREATE TRIGGER spoil BEFORE INSERT ON orders.orders "
+        "FOR EACH ROW EXECUTE FUNCTION orders.spoil()",
+    )
+    shop = Shop(f"http://127.0.0.1:{running.port}")
+    assert shop.order("c", (shop.product(stock=5), 1)).status == 201
+    assert "did not keep a row of orders.orders" in refused(data, postgres_url)
+    assert shop.order("c", (shop.product(stock=5), 1)).status == 201
