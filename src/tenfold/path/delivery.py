@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import time
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
@@ -22,22 +23,40 @@ __all__ = ["Delivery"]
 
 
 class _Compiled:
-    __slots__ = ("call", "decode", "spec")
+    """One handler with what is the same for each of its entries."""
 
-    def __init__(self, spec: HandlerSpec, owner: Any) -> None:
+    __slots__ = ("call", "decode", "spec", "stop", "target")
+
+    def __init__(self, module: ModuleRuntime, spec: HandlerSpec, owner: Any) -> None:
+        stops = module.resources.stops
         self.spec = spec
+        self.target = f"{module.name}.{spec.name}"
+        self.stop = stops.handle if spec.projection is None else stops.projection
         self.decode = msgspec.msgpack.Decoder(spec.payload).decode
-        method = spec.method
+        method = _as_coroutine(spec.method)
 
-        def event(payload: Any) -> Awaitable[None]:
+        def event(payload: Any) -> Coroutine[Any, Any, None]:
             return method(owner, payload)
 
-        def arguments(payload: Any) -> Awaitable[None]:
+        def arguments(payload: Any) -> Coroutine[Any, Any, None]:
             return method(owner, *msgspec.structs.astuple(payload))
 
-        self.call: Callable[[Any], Awaitable[None]] = (
+        self.call: Callable[[Any], Coroutine[Any, Any, None]] = (
             event if spec.kind is Kind.EVENT else arguments
         )
+
+
+def _as_coroutine(
+    method: Callable[..., Awaitable[None]],
+) -> Callable[..., Coroutine[Any, Any, None]]:
+    """A handler that may be stepped, whatever awaitable thing it gives."""
+    if inspect.iscoroutinefunction(method):
+        return method
+
+    async def call(*args: Any) -> None:
+        await method(*args)
+
+    return call
 
 
 class Delivery:
@@ -50,7 +69,9 @@ class Delivery:
         """Which kept answers its commits drop; None where they drop none."""
         self._decode = msgspec.msgpack.Decoder(StoredEnvelope).decode
         self._handlers = {
-            name: _Compiled(spec, owners[spec.projection] if spec.projection else module.instance)
+            name: _Compiled(
+                module, spec, owners[spec.projection] if spec.projection else module.instance
+            )
             for name, spec in module.handlers.items()
         }
 
@@ -73,21 +94,20 @@ class Delivery:
         spec = compiled.spec
         stored = self._decode(entry.body)
         payload = compiled.decode(stored.payload)
-        message = self._message(spec, entry, stored)
+        message = self._message(compiled, entry, stored)
+        await self._run(
+            compiled,
+            message,
+            lambda: _unit(spec, entry, fence, message),
+            lambda: compiled.call(payload),
+        )
 
-        def make_unit() -> Unit:
-            return _unit(spec, entry, fence, message)
-
-        async def begin() -> None:
-            await compiled.call(payload)
-
-        await self._run(spec, message, make_unit, begin)
-
-    def _message(self, spec: HandlerSpec, entry: Claimed, stored: StoredEnvelope) -> Message:
+    def _message(self, compiled: _Compiled, entry: Claimed, stored: StoredEnvelope) -> Message:
+        spec = compiled.spec
         trace = new_trace(self._module.resources.ids, stored.trace)
         message = Message(
             # From here on it is this handler's: its calls and errors are told by its name.
-            msgspec.structs.replace(stored, trace=trace, target=f"{self._module.name}.{spec.name}"),
+            msgspec.structs.replace(stored, trace=trace, target=compiled.target),
             spec.kind,
             self._module.name,
             time.monotonic() + spec.background.timeout_s,
@@ -100,15 +120,14 @@ class Delivery:
 
     async def _run(
         self,
-        spec: HandlerSpec,
+        compiled: _Compiled,
         message: Message,
         make_unit: Callable[[], Unit],
         begin: Callable[[], Coroutine[Any, Any, None]],
     ) -> None:
         """Run a handler to its commit within its time limit, and count how it ended."""
         resources = self._module.resources
-        timeout_s = spec.background.timeout_s
-        stop = resources.stops.handle if spec.projection is None else resources.stops.projection
+        timeout_s = compiled.spec.background.timeout_s
         started = time.perf_counter()
         outcome = "fault"
         limit = Limit(timeout_s)
@@ -130,7 +149,7 @@ class Delivery:
             outcome = "error"
             raise
         finally:
-            stop.observe(f"{self._module.name}.{spec.name}", outcome, time.perf_counter() - started)
+            compiled.stop.observe(compiled.target, outcome, time.perf_counter() - started)
 
 
 def _unit(spec: HandlerSpec, entry: Claimed, fence: int, message: Message) -> Unit:
