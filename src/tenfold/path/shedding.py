@@ -52,11 +52,12 @@ class SheddingSettings(Struct):
     A message may take `tolerance` times what it takes at ease and `wait_s` more;
     as long as they do so on average the limit grows, and beyond it shrinks,
     between `least` and `most` messages at once. One that has waited `stale_s`
-    before its handler begins is turned away. `enabled = false` leaves the fixed
-    bounds of the edge.
+    before its handler begins is turned away. Without it there are the fixed bounds
+    of the edge alone; where `enabled` is not said, several processes that share
+    a database shed, and the one process that has SQLite does not.
     """
 
-    enabled: bool = True
+    enabled: bool | None = None
     wait_s: Annotated[float, msgspec.Meta(gt=0, le=60)] = 0.05
     tolerance: Annotated[float, msgspec.Meta(ge=1, le=100)] = 2.0
     stale_s: Annotated[float, msgspec.Meta(gt=0, le=60)] = 0.5

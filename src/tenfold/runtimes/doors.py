@@ -19,8 +19,9 @@ from tenfold.path.shedding import Shedder, SheddingSettings
 from tenfold.ports.clock import Clock, Ids
 from tenfold.ports.limits import SharedCounter
 from tenfold.runtimes.reflection import ModuleShape
+from tenfold.runtimes.topology import Topology
 
-__all__ = ["DoorSettings", "Doorkeeper", "fed_queues", "open_door"]
+__all__ = ["DoorSettings", "Doorkeeper", "door_settings", "fed_queues", "open_door"]
 
 
 class DoorSettings(msgspec.Struct, frozen=True):
@@ -31,12 +32,27 @@ class DoorSettings(msgspec.Struct, frozen=True):
     """
 
     product: str
-    shedding: SheddingSettings
+    shedding: SheddingSettings | None
     limits: Mapping[str, LimitSettings]
     max_backlog: Mapping[str, int]
     processes: int
     url: str | None = None
     timeout_ms: int = 50
+
+
+def door_settings(name: str, topology: Topology) -> DoorSettings:
+    """What a product's topology says of its door."""
+    shedding, processes = topology.shedding, topology.processes
+    sheds = topology.shared if shedding.enabled is None else shedding.enabled
+    return DoorSettings(
+        product=name,
+        shedding=shedding if sheds else None,
+        limits=topology.limits,
+        max_backlog=topology.queue.max_backlog,
+        processes=max(1, processes.web),
+        url=topology.cache.url,
+        timeout_ms=topology.cache.timeout_ms,
+    )
 
 
 class _Closable(SharedCounter, Protocol):
@@ -99,7 +115,7 @@ def open_door(
         backlogs = Backlogs(settings.max_backlog, feeds, read)
     door = Door(
         operations,
-        shedder=Shedder(shedding, clock) if shedding.enabled else None,
+        shedder=None if shedding is None else Shedder(shedding, clock),
         rates=rates,
         backlogs=backlogs,
     )

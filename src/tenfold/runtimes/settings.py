@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from tenfold.contracts.structs import Struct
+from tenfold.ports.records import BACKLOG_LIMIT
 
 __all__ = ["DatabaseSettings", "HttpLimits", "ProcessSettings", "QueueLimits"]
 
@@ -22,6 +23,8 @@ class HttpLimits(Struct):
     `allowed_origins` are those that browsers may call from (CORS; `"*"` is any);
     `allowed_hosts` are the host names that are answered to, beside those of this
     machine. `drain_s` bounds how long a stop waits for the work in hand.
+    `trusted_proxies` are the networks of those who are believed, in
+    `forwarded_header`, about a client's address; `unix` stands for a socket file.
     """
 
     host: str = "127.0.0.1"
@@ -39,13 +42,22 @@ class HttpLimits(Struct):
     drain_s: _Seconds = 10.0
     allowed_origins: tuple[str, ...] = ()
     allowed_hosts: tuple[str, ...] = ()
+    trusted_proxies: tuple[str, ...] = ()
+    forwarded_header: Literal["x-forwarded-for", "forwarded"] = "x-forwarded-for"
 
 
 class QueueLimits(Struct):
-    """How much background work one module takes at once: `[topologies.X.queue]`."""
+    """How much background work one module takes at once: `[topologies.X.queue]`.
+
+    `max_backlog` is by module: while so many entries are due in its queue,
+    commands that would add to it are turned away.
+    """
 
     batch: Annotated[int, msgspec.Meta(ge=1, le=500)] = 200
     concurrency: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 32
+    max_backlog: dict[str, Annotated[int, msgspec.Meta(ge=1, le=BACKLOG_LIMIT)]] = msgspec.field(
+        default_factory=dict
+    )
 
 
 class DatabaseSettings(Struct):
