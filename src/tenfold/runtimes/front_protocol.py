@@ -7,6 +7,8 @@ from asyncio import AbstractEventLoop, BaseTransport, Task
 from collections.abc import Callable
 from typing import Any, ClassVar
 
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
 from tenfold.edges.http.front import ARRIVAL, Front
 from tenfold.runtimes.http_protocol import BoundedHttpProtocol
 
@@ -17,9 +19,9 @@ _AT_ONCE = 64
 
 
 def fronted(
-    protocol: type[BoundedHttpProtocol], front: Front, listener: socket.socket | None = None
-) -> type[BoundedHttpProtocol]:
-    """A protocol like the one given, whose requests are asked of `front` first.
+    protocol: type[HttpToolsProtocol], front: Front, listener: socket.socket | None = None
+) -> type[HttpToolsProtocol]:
+    """A protocol like the one given by `bounded_protocol`, whose requests are asked of `front` first.
 
     Args:
         listener: where connections come from, not blocking. The event loop accepts one of
