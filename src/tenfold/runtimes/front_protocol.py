@@ -21,7 +21,7 @@ _AT_ONCE = 64
 def fronted(
     protocol: type[HttpToolsProtocol], front: Front, listener: socket.socket | None = None
 ) -> type[HttpToolsProtocol]:
-    """A protocol like the one given by `bounded_protocol`, whose requests are asked of `front` first.
+    """A protocol of `bounded_protocol`, whose requests are asked of `front` first.
 
     Args:
         listener: where connections come from, not blocking. The event loop accepts one of
