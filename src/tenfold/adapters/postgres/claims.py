@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 from tenfold.adapters.postgres.turns import LOST_ALONE
@@ -20,14 +20,18 @@ SELECT * FROM {s}.tenfold_turn_1($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $
 _WAKE: Final = "SELECT {s}.tenfold_wake_1($1)"
 
 
-def turn_values(cycle: Cycle) -> tuple[Any, ...]:
-    """What `TAKE_TURN` takes after two moments: when it was asked for, and the present one."""
+def turn_values(cycle: Cycle, now: datetime) -> tuple[Any, ...]:
+    """What `TAKE_TURN` takes after two moments: when it was asked for, and the present one.
+
+    Args:
+        now: the present moment on the clock that the finishes go by.
+    """
     done: list[int] = []
     ends: list[int] = []
     fences: list[int] = []
     ids: list[int] = []
     what: list[str] = []
-    at: list[datetime | None] = []
+    after: list[timedelta | None] = []
     errors: list[str | None] = []
     for finish in cycle.finished:
         done += sorted(finish.done)
@@ -36,10 +40,10 @@ def turn_values(cycle: Cycle) -> tuple[Any, ...]:
             fences.append(finish.fence)
             ids.append(i)
             what.append(kind)
-            at.append(moment)
+            after.append(None if moment is None else moment - now)
             errors.append(error)
     finished = [finish.fence for finish in cycle.finished]
-    others = (fences, ids, what, at, errors)
+    others = (fences, ids, what, after, errors)
     return (cycle.lease_s, cycle.want, finished, done, ends, *others, cycle.renew)
 
 

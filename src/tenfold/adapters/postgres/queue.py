@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
@@ -174,6 +174,7 @@ class PostgresQueue:
 
     def __init__(self, session: Session, clock: Clock) -> None:
         self._session = session
+        self._clock = clock
         self._held = None if isinstance(clock, SystemClock) else clock
         self._texts: dict[str, str] = {}
 
@@ -194,7 +195,7 @@ class PostgresQueue:
     async def cycle(self, cycle: Cycle) -> Turn:
         """Finish, renew and claim in one transaction. See `Queue.cycle`."""
         asked, text = self._now(), self._text(TAKE_TURN)
-        values = turn_values(cycle)
+        values = turn_values(cycle, self._clock.now())
 
         async def work(connection: Connection) -> Any:
             # The queue may be another's for a while: a lease begins when it is given. What expired
@@ -204,10 +205,10 @@ class PostgresQueue:
         return read_turn(await self._session.write(work))
 
     async def next_due(self) -> datetime | None:
-        """When there is something to claim. See `Queue.next_due`."""
+        """When there is something to claim, on this process's clock. See `Queue.next_due`."""
         text, now = self._text(_NEXT_DUE), self._now()
-        found: datetime | None = await self._session.read(lambda c: c.fetchval(text, now))
-        return found
+        left: timedelta | None = await self._session.read(lambda c: c.fetchval(text, now))
+        return None if left is None else self._clock.now() + left
 
     async def release_claims(self) -> int:
         """End every claim as lost, and return how many. See `Queue.release_claims`."""

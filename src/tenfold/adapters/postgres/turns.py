@@ -77,10 +77,11 @@ $$
 """
 FINISH = """
 -- Records what became of a claim's entries; gives the lanes that it frees, or NULL where the claim
--- is gone. Ids are sorted. `p_what` is retry, postpone, dead, hold or return.
+-- is gone. Ids are sorted. `p_what` is retry, postpone, dead, hold or return; `p_after` says how
+-- long it waits, since the asker's clock may be another than this one.
 CREATE OR REPLACE FUNCTION {s}.tenfold_finish_1(
     p_fence bigint, p_done bigint[], p_now timestamptz, p_until timestamptz,
-    p_fences bigint[], p_ids bigint[], p_what text[], p_at timestamptz[], p_errors text[]
+    p_fences bigint[], p_ids bigint[], p_what text[], p_after interval[], p_errors text[]
 ) RETURNS text[]
 LANGUAGE plpgsql VOLATILE AS $$
 #variable_conflict use_column
@@ -104,13 +105,13 @@ BEGIN
     WHERE id = ANY (ARRAY(SELECT unnest(p_done) INTERSECT SELECT unnest(v_ids)));
     UPDATE {s}.tenfold_queue q SET
         waits = CASE WHEN o.what IN ('dead', 'hold') THEN 0
-                     WHEN o.what IN ('retry', 'postpone') AND o.at > p_now THEN 2
+                     WHEN o.what IN ('retry', 'postpone') AND o.after > interval '0' THEN 2
                      ELSE 4 END,
         holds = o.what = 'hold',
         attempts = attempts + (o.what IN ('retry', 'dead', 'hold'))::integer,
-        run_at = coalesce(o.at, run_at),
+        run_at = coalesce(p_now + o.after, run_at),
         last_error = coalesce(o.error, last_error)
-    FROM unnest(p_fences, p_ids, p_what, p_at, p_errors) AS o (fence, id, what, at, error)
+    FROM unnest(p_fences, p_ids, p_what, p_after, p_errors) AS o (fence, id, what, after, error)
     WHERE o.fence = p_fence AND q.id = o.id AND o.id IN (SELECT unnest(v_ids));
     v_gone := p_done || ARRAY(
         SELECT o.id FROM unnest(p_fences, p_ids) AS o (fence, id) WHERE o.fence = p_fence
@@ -397,7 +398,7 @@ TURN = """
 CREATE OR REPLACE FUNCTION {s}.tenfold_turn_1(
     p_asked timestamptz, p_now timestamptz, p_lease_s double precision, p_want integer,
     p_finished bigint[], p_done bigint[], p_done_ends integer[],
-    p_fences bigint[], p_ids bigint[], p_what text[], p_at timestamptz[], p_errors text[],
+    p_fences bigint[], p_ids bigint[], p_what text[], p_after interval[], p_errors text[],
     p_renew bigint[]
 ) RETURNS TABLE (
     fence bigint, lost bigint[], id bigint, message_id text, handler text, generation integer,
@@ -428,7 +429,7 @@ BEGIN
     FOR i IN 1 .. cardinality(p_finished) LOOP
         v_lanes := {s}.tenfold_finish_1(
             p_finished[i], p_done[coalesce(p_done_ends[i - 1], 0) + 1 : p_done_ends[i]],
-            v_now, v_until, p_fences, p_ids, p_what, p_at, p_errors
+            v_now, v_until, p_fences, p_ids, p_what, p_after, p_errors
         );
         IF v_lanes IS NULL THEN
             v_lost := v_lost || p_finished[i];
@@ -498,8 +499,8 @@ END
 $$
 """
 NEXT_DUE = """
--- When there is something to claim: `p_now` where there is now; NULL where nothing waits.
-CREATE OR REPLACE FUNCTION {s}.tenfold_next_due_1(p_now timestamptz) RETURNS timestamptz
+-- How long until there is something to claim: nothing where there is now; NULL where nothing waits.
+CREATE OR REPLACE FUNCTION {s}.tenfold_next_due_1(p_now timestamptz) RETURNS interval
 LANGUAGE plpgsql VOLATILE
 SET jit = off SET enable_seqscan = off SET enable_mergejoin = off
 SET plan_cache_mode = force_generic_plan
@@ -512,12 +513,12 @@ BEGIN
     SELECT * INTO v_look FROM {s}.tenfold_look_further_1(1, v_floors);
     IF cardinality(v_look.taken) > 0
         OR (v_look.is_full AND cardinality(v_look.blocked) >= 1000) THEN
-        RETURN coalesce(p_now, clock_timestamp());
+        RETURN interval '0';
     END IF;
     RETURN least(
         (SELECT min(q.run_at) FROM {s}.tenfold_queue q WHERE q.waits = 2),
         (SELECT min(c.until) FROM {s}.tenfold_claims c)
-    );
+    ) - coalesce(p_now, clock_timestamp());
 END
 $$
 """
