@@ -25,11 +25,19 @@ class Callers:
         raw: connections that speak over plain sockets, in all the ways in which a
             request can be cut; as many threads with `http.client` and `urllib` as `threads`.
         path: what is asked for.
+        posts: whether some send a body, by a method that nobody may repeat.
         seed: what chance begins with.
     """
 
     def __init__(
-        self, port: int, *, raw: int = 40, threads: int = 2, path: str = "/", seed: int = 0
+        self,
+        port: int,
+        *,
+        raw: int = 40,
+        threads: int = 2,
+        path: str = "/",
+        seed: int = 0,
+        posts: bool = True,
     ) -> None:
         self.failures: list[str] = []
         self.answers: Counter[str] = Counter()
@@ -41,6 +49,7 @@ class Callers:
         self._count = threads
         self._path = path
         self._seed = seed
+        self._posts = posts
         self._stop = threading.Event()
         self._some = threading.Condition()
         self._threads: list[threading.Thread] = []
@@ -96,7 +105,7 @@ class Callers:
                 if caller is None:
                     caller = await _RawCaller.connect(self._port)
                     self.connections += 1
-                parts = _request(self._path, random)
+                parts = _request(self._path, random, posts=self._posts)
                 async with asyncio.timeout(_TIMEOUT_S):
                     status, body = await caller.ask(parts, random)
             except (OSError, EOFError, TimeoutError, httptools.HttpParserError) as error:
@@ -122,7 +131,7 @@ class Callers:
             try:
                 if connection is None:
                     connection = HTTPConnection("127.0.0.1", self._port, timeout=_TIMEOUT_S)
-                body = b"x" * 100 if random.random() < 0.5 else None
+                body = b"x" * 100 if self._posts and random.random() < 0.5 else None
                 connection.request("POST" if body else "GET", self._path, body=body)
                 reply = connection.getresponse()
                 text = reply.read().decode()
@@ -151,10 +160,10 @@ class Callers:
             self._stop.wait(0.02)
 
 
-def _request(path: str, random: Random) -> list[bytes]:
+def _request(path: str, random: Random, *, posts: bool) -> list[bytes]:
     """One request, in the pieces in which it is sent."""
     host = b"Host: 127.0.0.1\r\n"
-    if random.random() < 0.6:
+    if not posts or random.random() < 0.6:
         whole = b"GET %b HTTP/1.1\r\n%b\r\n" % (path.encode(), host)
     else:
         size = random.choice([1, 200, 20_000])

@@ -42,6 +42,11 @@ workers = {workers}
 restart_max_s = 2.0
 start_timeout_s = {start_timeout_s}
 """
+_BALANCED = """
+[topologies.growth.balancer]
+servers = ["127.0.0.1:1", "127.0.0.1:2"]
+check_s = 0.3
+"""
 APP = """
 import asyncio, os, sys
 
@@ -66,6 +71,8 @@ async def app(scope, receive, send):
     if path.startswith("/slow/"):
         await asyncio.sleep(float(path.removeprefix("/slow/")))
     body = (VERSION if path == "/" else f"{{VERSION}} {{os.getpid()}}").encode()
+    if path == "/headers":
+        body = b"".join(name + b": " + value + b"\\n" for name, value in scope["headers"])
     headers = [(b"content-length", b"%d" % len(body))]
     if path == "/stream":
         headers = []
@@ -111,7 +118,8 @@ class Supervised:
 
     def write(self, **settings: float) -> None:
         """Write the topology file, with other values if any are given."""
-        self.file.write_text(_FILE.format(**{**self.settings, **settings}))
+        text = _FILE.format(**{**self.settings, **settings})
+        self.file.write_text(text + (_BALANCED if self.settings.get("balanced") else ""))
 
     def deploy(self, app: str) -> None:
         """Put other code on the disk, at once."""

@@ -47,7 +47,10 @@ class Assignment(Struct, tag="assignment"):
 
     def as_task(self, task: Task, role: Role | None) -> Assignment:
         """The same with another task, and another role if one is given."""
-        return msgspec.structs.replace(self, task=task, role=role or self.role)
+        # Whoever else held the socket would keep its queue of connections open, and accept none.
+        serves = task == "run" and role is not Role.WORKER
+        listener = self.listener if serves else None
+        return msgspec.structs.replace(self, task=task, role=role or self.role, listener=listener)
 
 
 class Stop(Struct, tag="stop"):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import itertools
 import logging
 import os
 import signal
@@ -181,10 +183,13 @@ class _Server(uvicorn.Server):
         In place of uvicorn's own, which closes connections that rest or whose
         request is half here, and takes back a keep-alive that an answer promised.
         """
+        waiting = [_accept(each) for each in sockets or []]
         for server in self.servers:
             server.close()
         for each in sockets or []:
             each.close()
+        for connection in itertools.chain(*waiting):
+            await asyncio.get_running_loop().connect_accepted_socket(self._protocol, connection)
         self._drain.begin(keep_idle=self.keep_idle)
         try:
             async with asyncio.timeout(self.config.timeout_graceful_shutdown):
@@ -199,10 +204,32 @@ class _Server(uvicorn.Server):
                 task.cancel()
         await self.lifespan.shutdown()
 
+    def _protocol(self) -> asyncio.Protocol:
+        """What uvicorn makes for a connection that it has accepted itself."""
+        make: Callable[..., asyncio.Protocol] = self.config.http_protocol_class
+        return make(
+            config=self.config, server_state=self.server_state, app_state=self.lifespan.state
+        )
+
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
         """Signals are ours: more than the HTTP server has to stop."""
         yield
+
+
+def _accept(listener: socket.socket) -> list[socket.socket]:
+    """The connections that wait to be accepted.
+
+    The kernel resets them when the last process closes the socket, and some may
+    have sent their request already, which nobody could repeat for them.
+    """
+    waiting = []
+    with contextlib.suppress(OSError):  # BlockingIOError: there are no more
+        while True:
+            waiting.append(listener.accept()[0])
+    for each in waiting:
+        each.setblocking(False)
+    return waiting
 
 
 @contextmanager

@@ -42,7 +42,6 @@ class Spawning:
 
     Args:
         environ: of the processes.
-        descriptors: those that they inherit.
         start_timeout_s: how long one may take until it is ready; what is for one
             task takes as long as that does.
         stop_timeout_s: how long one may take to stop, beside what it lingers.
@@ -50,7 +49,6 @@ class Spawning:
 
     pump: LogPump
     environ: Mapping[str, str]
-    descriptors: tuple[int, ...]
     start_timeout_s: float
     stop_timeout_s: float
     command: Sequence[str] = COMMAND
@@ -72,6 +70,7 @@ class Child:
         self._spawning = spawning
         self._reported: asyncio.Future[Report] = asyncio.get_running_loop().create_future()
         ours, theirs = socket.socketpair()
+        inherited = [] if assignment.listener is None else [assignment.listener]
         out = spawning.pump.pipe(assignment.name)
         try:
             self._process = subprocess.Popen(
@@ -79,7 +78,7 @@ class Child:
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=out,
-                pass_fds=(*spawning.descriptors, theirs.fileno()),
+                pass_fds=(theirs.fileno(), *inherited),
                 env=dict(spawning.environ),
                 process_group=0,  # what a terminal sends goes to the supervisor alone
             )

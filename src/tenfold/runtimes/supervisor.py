@@ -202,7 +202,6 @@ class _Supervisor:
         return Spawning(
             pump=self._pump,
             environ=self._supervision.environ,
-            descriptors=(self._listener.fileno(),),
             start_timeout_s=topology.processes.start_timeout_s,
             stop_timeout_s=_stop_timeout_s(source),
             command=self._supervision.command,

@@ -15,7 +15,7 @@ _FILE = """\
 
 worker_processes auto;
 pid {run_dir}/nginx.pid;
-error_log stderr warn;
+error_log stderr error;
 
 events {{
     worker_connections {connections};

@@ -33,4 +33,4 @@ class BalancerSettings(Struct):
     check_s: _Seconds = 1.0
     fall: _Count = 2
     rise: _Count = 1
-    max_connections: Annotated[int, msgspec.Meta(ge=10, le=1_000_000)] = 10_000
+    max_connections: Annotated[int, msgspec.Meta(ge=10, le=1_000_000)] = 4_000

@@ -1,0 +1,73 @@
+"""Which processes there are, and when one that ended is started again."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tenfold.runtimes.processes import (
+    PlannedProcess,
+    decide_failures,
+    decide_processes,
+    decide_restart,
+    decide_rollout,
+)
+from tenfold.runtimes.roles import Role
+from tenfold.runtimes.settings import ProcessSettings
+
+SETTINGS = ProcessSettings(restart_min_s=0.1, restart_max_s=10.0)
+
+
+@pytest.mark.parametrize(
+    ("web", "workers", "expected"),
+    [
+        (1, 0, [("web-1", Role.ALL)]),
+        (2, 0, [("web-1", Role.ALL), ("web-2", Role.ALL)]),
+        (1, 1, [("web-1", Role.WEB), ("worker-1", Role.WORKER)]),
+        (0, 2, [("worker-1", Role.WORKER), ("worker-2", Role.WORKER)]),
+    ],
+)
+def test_processes_share_the_work(web: int, workers: int, expected: list[tuple[str, Role]]) -> None:
+    planned = decide_processes(ProcessSettings(web=web, workers=workers))
+    assert [(each.name, each.role) for each in planned] == expected
+
+
+@given(st.integers(1, 500), st.floats(0, 1))
+def test_a_restart_waits_longer_after_each_failure_up_to_a_bound(
+    failures: int, chance: float
+) -> None:
+    wait_s = decide_restart(failures, chance=chance, settings=SETTINGS)
+    assert 0.05 <= wait_s <= 10.0
+    assert wait_s <= 0.1 * 2.0 ** min(failures - 1, 30)
+    if failures >= 8:
+        assert wait_s >= 5.0
+
+
+def test_chance_spreads_restarts() -> None:
+    waits = [decide_restart(3, chance=c, settings=SETTINGS) for c in (0.0, 0.5, 1.0)]
+    assert waits == pytest.approx([0.2, 0.3, 0.4])
+
+
+@pytest.mark.parametrize(
+    ("failures", "served_s", "expected"), [(0, None, 1), (3, None, 4), (3, 9.9, 4), (3, 10.0, 1)]
+)
+def test_a_process_that_has_served_long_begins_to_count_anew(
+    failures: int, served_s: float | None, expected: int
+) -> None:
+    assert decide_failures(failures, served_s=served_s, settings=SETTINGS) == expected
+
+
+def test_a_rollout_renews_workers_first_and_ends_what_is_not_wanted() -> None:
+    wanted = decide_processes(ProcessSettings(web=1, workers=1))
+    rollout = decide_rollout(["web-1", "web-2", "worker-1"], wanted)
+    assert [each.name for each in rollout.begin] == ["worker-1", "web-1"]
+    assert rollout.end == ("web-2",)
+
+
+def test_only_workers_do_not_serve() -> None:
+    assert [PlannedProcess(name="x", role=r).serves for r in (Role.ALL, Role.WEB, Role.WORKER)] == [
+        True,
+        True,
+        False,
+    ]
