@@ -20,6 +20,7 @@ from tenfold import (
 from tenfold.path.entry import Incoming, Reply
 from tenfold.ports.cache import Cache, CacheSettings
 from tenfold.ports.clock import Clock, RandomIds
+from tenfold.ports.replicas import Replicas
 from tenfold.runtimes.caches import CacheParts, Caches, open_caches
 from tenfold.runtimes.host import Host
 from tenfold.runtimes.roles import Role
@@ -189,12 +190,13 @@ class ShopBench:
         far: Cache | None = None,
         settings: CacheSettings | None = None,
         role: Role = Role.ALL,
+        replicas: Replicas | None = None,
     ) -> None:
         host = self.host
         await host.start(role)
         for runtime in host.modules.values():
             runtime.instance.doings = self.doings
-        self.caches = wire(host, far, settings)
+        self.caches = wire(host, far, settings, replicas)
         await self.caches.start()
         self.shop = host.proxy(Shop, principal=ADA)
         self.tells = host.proxy(Tells, principal=ADA)
@@ -228,7 +230,12 @@ class ShopBench:
         return {name: n for name in counts.__slots__ if (n := getattr(counts, name))}
 
 
-def wire(host: Host, far: Cache | None, settings: CacheSettings | None = None) -> Caches:
+def wire(
+    host: Host,
+    far: Cache | None,
+    settings: CacheSettings | None = None,
+    replicas: Replicas | None = None,
+) -> Caches:
     """Open the cache of a host that is running, as its start does it."""
     shapes = host._shapes
     calls = host._running
@@ -242,7 +249,7 @@ def wire(host: Host, far: Cache | None, settings: CacheSettings | None = None) -
             operations=calls._operations,
             epochs=epochs,
             progress=host._background.projections,
-            replicas=None,
+            replicas=replicas,
             clock=host.clock,
             ids=host._around.ids,
             by_contract=host._wiring._by_contract,

@@ -11,6 +11,7 @@ __all__ = ["cache_metrics"]
 _ANSWERS = {
     "first": "first_tier",
     "shared": "shared_tier",
+    "confirmed": "confirmed",
     "computed": "computed",
     "stale": "stale",
 }

@@ -9,6 +9,7 @@ class CacheCounts:
     """Answers by where they came from, and what became of fills. Grows from the start on."""
 
     __slots__ = (
+        "confirmed",
         "computed",
         "early",
         "failed",
@@ -35,6 +36,8 @@ class CacheCounts:
         """Fills that ended with a refusal or an error, which is not kept."""
         self.stale = 0
         """Fills that gave an expired answer, since no new one could be had."""
+        self.confirmed = 0
+        """Answers that the shared tier confirmed to a caller who had seen more of the database."""
         self.passed = 0
         """Kept answers that were passed by, since their caller had seen something newer."""
         self.without = 0

@@ -26,7 +26,7 @@ from tenfold.path.fills import FillPositions
 from tenfold.path.kept import Kept, Life, Shown, decide_covered, decide_early, decide_use
 from tenfold.path.operations import CompiledOperation
 from tenfold.path.positions import read_token
-from tenfold.ports.cache import Cache, FirstTier, Found, Slot
+from tenfold.ports.cache import Cache, CacheUnavailableError, FirstTier, Found, Slot
 from tenfold.ports.clock import Clock, Ids
 from tenfold.ports.unit import Message
 
@@ -122,12 +122,21 @@ class Caching:
         """What the first tier has, while it is live."""
         return self.near.find_nowait(slot.key) if self._live else None
 
+    async def confirm(self, slot: Slot) -> Found | None:
+        """What the tier has in which a drop shows at once to everybody; None where it is away."""
+        if self.far is None:
+            return self.find(slot)
+        try:
+            return (await self.far.find([slot]))[0]
+        except CacheUnavailableError:
+            return None
+
     def throw(self) -> float:
         """A random number in [0, 1)."""
         return self._ids.uniform()
 
-    def fill(self, fill: Fill, *, anew: bool = False) -> asyncio.Future[Filled]:
-        """The answer of the fill of this slot that runs, or of a new one. See `Filler.run`."""
+    def fill(self, fill: Fill, *, anew: bool = False) -> tuple[asyncio.Future[Filled], bool]:
+        """The fill of this slot that runs, or a new one. See `Filler.run`."""
         return self._filler.run(fill, anew=anew)
 
     def prefix(self, module: str) -> tuple[str, int]:
@@ -175,20 +184,49 @@ class CachedQuery:
         found = self._caching.find(slot)
         if found is not None and decide_use(self.life, found.left_s) == "fresh":
             kept = _decode_kept(found.value)
-            if decide_covered(kept, message.token):
+            verdict = decide_covered(kept, message.token)
+            if verdict == "covered":
                 self.counts.first += 1
                 if decide_early(self.life, found.left_s, kept.cost_s, self._caching.throw()):
                     self._refresh(message, slot, arguments, kept, found.left_s)
                 return self._hand(message, slot, kept, found.left_s)
+            if verdict == "place":
+                return await self._by_place(message, slot, arguments)
             self.counts.passed += 1
         return await self._wait(message, slot, arguments)
 
     async def _wait(self, message: Message, slot: Slot, arguments: msgspec.Struct) -> Any:
         """Await the fill that runs, or a new one; then another if it is too old for the caller."""
         fill = self._fill(message, slot, arguments)
-        filled = await asyncio.shield(self._caching.fill(fill))
-        if not filled.stale and not decide_covered(filled.kept, message.token):
-            filled = await asyncio.shield(self._caching.fill(fill, anew=True))
+        running, new = self._caching.fill(fill)
+        filled = await asyncio.shield(running)
+        verdict = "covered" if filled.stale else decide_covered(filled.kept, message.token)
+        if verdict == "place" and not (new and self._tags):
+            return await self._by_place(message, slot, arguments)
+        if verdict == "older":
+            running, _ = self._caching.fill(fill, anew=True)
+            filled = await asyncio.shield(running)
+        return self._hand(message, slot, filled.kept, filled.left_s)
+
+    async def _by_place(self, message: Message, slot: Slot, arguments: msgspec.Struct) -> Any:
+        """Answer a caller who has seen a later state of the database than the kept answer.
+
+        That state may differ in anything. An answer with tags is dropped by
+        whatever changes it, before who changed it is answered: that it is still in
+        the shared tier proves that nothing the caller did is missing. Without
+        tags there is no such proof, and the answer is passed by.
+        """
+        if not self._tags:
+            self.counts.passed += 1
+            return await self._operation.answer(message, arguments, past=True)
+        found = await self._caching.confirm(slot)
+        if found is not None and decide_use(self.life, found.left_s) == "fresh":
+            kept = _decode_kept(found.value)
+            if decide_covered(kept, message.token) != "older":
+                self.counts.confirmed += 1
+                return self._hand(message, slot, kept, found.left_s)
+        running, _ = self._caching.fill(self._fill(message, slot, arguments), anew=True)
+        filled = await asyncio.shield(running)
         return self._hand(message, slot, filled.kept, filled.left_s)
 
     def _refresh(

@@ -109,16 +109,17 @@ class Filler:
         """By key, and whether it replaces early what is still good."""
         self._tasks: set[asyncio.Task[Filled]] = set()
 
-    def run(self, fill: Fill, *, anew: bool = False) -> asyncio.Future[Filled]:
+    def run(self, fill: Fill, *, anew: bool = False) -> tuple[asyncio.Future[Filled], bool]:
         """The fill of this slot that runs, or a new one.
 
         Args:
             anew: begin one in any case, for a caller to whom the one that ran was too old.
+        Returns: it, and whether it is a new one.
         """
         key = (fill.slot.key, fill.early_left_s is not None)
         running = self._running.get(key) or self._early(fill)
         if running is not None and not anew:
-            return running[0]
+            return running[0], False
         # A context of its own: nothing of whoever asked first shows in it.
         task = asyncio.get_running_loop().create_task(
             self._bounded(fill, past=anew), context=Context()
@@ -126,7 +127,7 @@ class Filler:
         self._running[key] = (task, fill.slot.tags)
         self._tasks.add(task)
         task.add_done_callback(lambda done: self._ended(key, fill, done))
-        return task
+        return task, True
 
     def _early(self, fill: Fill) -> tuple[asyncio.Task[Filled], tuple[str, ...]] | None:
         """A fill begun early may be joined, unless it ends where another process has the lease."""
@@ -227,7 +228,7 @@ class Filler:
         if found is None or decide_use(fill.life, found.left_s) != "fresh":
             return None
         kept = _decode_kept(found.value)
-        if not decide_covered(kept, fill.token):
+        if decide_covered(kept, fill.token) == "older":
             fill.counts.passed += 1
             return None
         fill.counts.shared += 1

@@ -7,13 +7,12 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 import msgspec
 
 from tenfold.contracts.errors import StoreUnavailableError
+from tenfold.path.kept import DATABASE
 from tenfold.path.operations import CompiledOperation
 from tenfold.path.positions import ProjectionProgress
 from tenfold.ports.replicas import Replicas
 
 __all__ = ["Before", "FillPositions", "ModuleReach", "reach_of"]
-
-_DATABASE = "DB"
 
 
 class ModuleReach(msgspec.Struct, frozen=True):
@@ -133,7 +132,7 @@ class FillPositions:
         return set(self._modules[operation.module.name].follows)
 
     def _database(self) -> tuple[str, ...]:
-        return () if self._replicas is None else (_DATABASE + self._replicas.server,)
+        return () if self._replicas is None else (DATABASE + self._replicas.server,)
 
     async def _reached(self, module: str, projection: str, source: str, head: int) -> bool:
         progress = self._progress.get(module)
@@ -147,4 +146,4 @@ class FillPositions:
             place = await replicas.written()
         except StoreUnavailableError:
             return None
-        return f"{_DATABASE}{replicas.server}.{replicas.timeline}.{place}"
+        return f"{DATABASE}{replicas.server}.{replicas.timeline}.{place}"

@@ -10,6 +10,7 @@ import msgspec
 from tenfold.path.positions import merge_tokens, read_token
 
 __all__ = [
+    "DATABASE",
     "Kept",
     "Life",
     "Shown",
@@ -19,6 +20,8 @@ __all__ = [
     "decide_use",
 ]
 
+DATABASE = "DB"
+"""What the name of a database begins with in a token; a module's is in lower case."""
 _BETA = 1.0
 
 
@@ -88,19 +91,24 @@ def decide_early(life: Life, left_s: float, cost_s: float, chance: float) -> boo
     return left_s - life.stale_s <= -cost_s * _BETA * math.log(1.0 - chance)
 
 
-def decide_covered(kept: Kept, token: str | None) -> bool:
+def decide_covered(kept: Kept, token: str | None) -> Literal["covered", "place", "older"]:
     """Whether an answer has all that a caller has seen and that could show in it.
 
     Args:
         token: the caller's; what it says of modules that were not asked is no matter.
+    Returns: `older` where a module's log had not come as far; `place` where only
+        the database's had not, which moves with every write of anybody.
     """
     if token is None:
-        return True
+        return "covered"
     known = {} if kept.covers is None else read_token(kept.covers)
+    verdict: Literal["covered", "place"] = "covered"
     for name, (epoch, position) in read_token(token).items():
         if name not in kept.reach:
             continue
         covered = known.get(name)
         if covered is None or covered[0] != epoch or covered[1] < position:
-            return False
-    return True
+            if not name.startswith(DATABASE):
+                return "older"
+            verdict = "place"
+    return verdict

@@ -98,12 +98,17 @@ class CompiledOperation:
         """Which kept answers its commits drop; None where they drop none."""
         self._turns = Turns() if spec.declaration.turn is not None else None
 
-    async def answer(self, message: Message, arguments: msgspec.Struct) -> Any:
+    async def answer(
+        self, message: Message, arguments: msgspec.Struct, *, past: bool = False
+    ) -> Any:
         """Run a query's handler. It has no unit of work, no task and no timer of its own.
 
         A query whose answers are kept is answered from there, but for a decision.
+
+        Args:
+            past: run it, whatever is kept.
         """
-        if self.cached is not None and not message.decision:
+        if self.cached is not None and not past and not message.decision:
             return await self.cached.answer(message, arguments)
         token = CURRENT.set(message)
         started = time.perf_counter()
