@@ -7,6 +7,7 @@ import random
 import signal
 import subprocess
 import sys
+from collections.abc import AsyncIterator
 
 import pytest
 
@@ -71,15 +72,22 @@ async def publisher(source: LogBench, key: int, seed: int) -> list[str]:
     return told
 
 
+@pytest.fixture
+async def benches(postgres_url: str) -> AsyncIterator[tuple[LogBench, LogBench]]:
+    made = (LogBench(postgres_url, schema="orders"), LogBench(postgres_url, schema="shop"))
+    for bench in made:
+        await bench.open()
+    yield made
+    for bench in made:
+        await bench.close()
+
+
 @pytest.mark.anyio
 async def test_two_processes_relay_each_event_once_and_in_order_per_key(
-    postgres_url: str, seed: int
+    benches: tuple[LogBench, LogBench], postgres_url: str, seed: int
 ) -> None:
     print(f"seed {seed}")
-    source = LogBench(postgres_url, schema="orders")
-    target = LogBench(postgres_url, schema="shop")
-    await source.open()
-    await target.open()
+    source, target = benches
     processes = [await asyncio.to_thread(started, postgres_url) for _ in range(2)]
     try:
         publishing = [asyncio.create_task(publisher(source, k, seed + k)) for k in range(KEYS)]
@@ -88,7 +96,7 @@ async def test_two_processes_relay_each_event_once_and_in_order_per_key(
         processes.append(await asyncio.to_thread(started, postgres_url))
         told = [name for names in await asyncio.gather(*publishing) for name in names]
         count = "SELECT count(*) FROM shop.tenfold_queue"
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(20):
             while await target.session.read(lambda c: c.fetchval(count)) < 2 * len(told):
                 await asyncio.sleep(0.02)
             await asyncio.sleep(0.2)  # whatever comes twice would come now
@@ -109,5 +117,3 @@ async def test_two_processes_relay_each_event_once_and_in_order_per_key(
         for key in range(KEYS):
             mine = [name for name in queued if name.startswith(f"{key}:")]
             assert mine == [name for name in told if name.startswith(f"{key}:")]
-    await source.close()
-    await target.close()
