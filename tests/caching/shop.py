@@ -252,8 +252,6 @@ def wire(
             replicas=replicas,
             clock=host.clock,
             ids=host._around.ids,
-            by_contract=host._wiring._by_contract,
-            by_event={event: found[0] for event, found in host._wiring._by_event.items()},
         ),
         shared=far,
     )

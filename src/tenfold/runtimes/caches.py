@@ -31,11 +31,7 @@ __all__ = [
 
 
 class CacheParts(Struct):
-    """What of a host the cache is wired into.
-
-    `by_contract` and `by_event` name the module that implements a contract and the
-    one that publishes an event. `progress` may be filled in until the first answer.
-    """
+    """What of a host the cache is wired into; `progress` may be filled in until it starts."""
 
     product: str
     shapes: Mapping[str, ModuleShape]
@@ -46,8 +42,6 @@ class CacheParts(Struct):
     replicas: Replicas | None
     clock: Clock
     ids: Ids
-    by_contract: Mapping[type, str]
-    by_event: Mapping[type, str]
 
 
 class Caches:
@@ -93,7 +87,7 @@ def open_caches(
         parts.progress,
         parts.replicas,
         {name: module.outbox.head for name, module in parts.modules.items()},
-        module_reach(parts.shapes, parts.by_contract, parts.by_event),
+        module_reach(parts.shapes),
     )
     caching = Caching(near, shared, positions, parts.clock, parts.ids)
     caching.attach(parts.operations)
@@ -127,17 +121,12 @@ def make_purger(url: str) -> Purger:
     return HttpPurger(url)
 
 
-def module_reach(
-    shapes: Mapping[str, ModuleShape],
-    by_contract: Mapping[type, str],
-    by_event: Mapping[type, str],
-) -> dict[str, ModuleReach]:
-    """Which modules' state can show in the answers of each.
-
-    Args:
-        by_contract: the module that implements a contract.
-        by_event: the module that publishes an event.
-    """
+def module_reach(shapes: Mapping[str, ModuleShape]) -> dict[str, ModuleReach]:
+    """Which modules' state can show in the answers of each."""
+    by_contract = {shape.contract.contract: name for name, shape in shapes.items()}
+    by_event = {
+        event: name for name, shape in shapes.items() for event in shape.contract.events.values()
+    }
     return {
         name: ModuleReach(
             asks=tuple(by_contract[c] for c in shape.needs.values() if c in by_contract),
@@ -147,7 +136,7 @@ def module_reach(
     }
 
 
-def _followed(shape: ModuleShape, by_event: Mapping[type, Any]) -> set[str]:
+def _followed(shape: ModuleShape, by_event: Mapping[Any, str]) -> set[str]:
     return {
         by_event[handler.payload]
         for handler in shape.handlers
