@@ -10,11 +10,12 @@ def upgrade() -> None:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
+from tenfold.tables.backfilling import Backfill
 from tenfold.tables.search import create_search_sql, drop_search_sql
 
-__all__ = ["create_search_index", "drop_search_index"]
+__all__ = ["Backfill", "create_search_index", "drop_search_index"]
 
 
 def create_search_index(
@@ -28,17 +29,21 @@ def create_search_index(
         key: the columns of its primary key, the tenant included.
         columns: the text columns.
     """
-    from alembic import op
-
-    bind = op.get_bind()
-    for statement in create_search_sql(name, table, key, columns, bind.dialect.name):
-        bind.exec_driver_sql(statement)
+    _run(lambda database: create_search_sql(name, table, key, columns, database))
 
 
 def drop_search_index(name: str, *, columns: Sequence[str]) -> None:
     """Drop a search index. Its table stays."""
+    _run(lambda database: drop_search_sql(name, columns, database))
+
+
+def _run(texts: Callable[[str], Sequence[str]]) -> None:
+    """Run statements as they are; or write them down, where the revision is only to be shown."""
     from alembic import op
 
-    bind = op.get_bind()
-    for statement in drop_search_sql(name, columns, bind.dialect.name):
-        bind.exec_driver_sql(statement)
+    context = op.get_context()
+    for text in texts(context.dialect.name):
+        if context.as_sql:
+            context.impl.static_output(f"{text.strip()};")
+        else:
+            op.get_bind().exec_driver_sql(text)

@@ -6,6 +6,12 @@ A module's `migrations/` holds Alembic's revision files and nothing else: no
     phase = "before"    # the code of before and the new code both run on it: the default
     phase = "after"     # only once no process runs the code of before any more
 
+and what else the server has to know:
+
+    transactional = False       # each statement by itself: for an index made CONCURRENTLY
+    statement_timeout_s = 600   # a statement that may hold its locks for longer than usual
+    backfill = Backfill(...)    # rows changed in batches, before its upgrade()
+
 Alembic costs 0.2 s and 8 MB when it is first used. So a database keeps the
 folder's fingerprint, and a start with nothing to do stops there.
 """
@@ -18,6 +24,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
+import msgspec
+
+from tenfold.tables.backfilling import Backfill
 from tenfold.tables.errors import MigrationError
 
 if TYPE_CHECKING:
@@ -26,12 +35,16 @@ if TYPE_CHECKING:
 __all__ = [
     "PHASES",
     "Phase",
+    "backfill_of",
     "fingerprint_of",
     "mistakes",
     "next_steps",
     "phase_of",
     "read_script",
+    "statement_timeout_of",
+    "steps_from",
     "told",
+    "transactional_of",
 ]
 
 Phase = Literal["before", "after"]
@@ -73,20 +86,25 @@ def read_script(module: str, migrations: Path) -> ScriptDirectory:
 def next_steps(script: ScriptDirectory, heads: Any, phases: Sequence[Phase] = PHASES) -> list[Any]:
     """The steps from a database's revision to the newest, up to the first of another phase."""
     allowed: list[Any] = []
-    steps: Any = script._upgrade_revs("head", heads)
-    for step in steps:
+    for step in steps_from(script, heads):
         if phase_of(step.revision) not in phases:
             break
         allowed.append(step)
     return allowed
 
 
+def steps_from(script: ScriptDirectory, heads: Any) -> list[Any]:
+    """All steps from a database's revision to the newest, in order."""
+    return list(script._upgrade_revs("head", heads))
+
+
 def phase_of(revision: Any) -> Phase:
-    """The phase that a revision says, `before` where it says none.
+    """The phase that a revision says; else `after` for one with a backfill, `before` for others.
 
     Raises: MigrationError (NOT_DONE) for another word.
     """
-    found = getattr(revision.module, "phase", "before")
+    fills = getattr(revision.module, "backfill", None) is not None
+    found = getattr(revision.module, "phase", "after" if fills else "before")
     for phase in PHASES:
         if found == phase:
             return phase
@@ -96,17 +114,58 @@ def phase_of(revision: Any) -> Phase:
     )
 
 
+def transactional_of(revision: Any) -> bool:
+    """Whether a revision is one transaction, as nearly all are."""
+    return getattr(revision.module, "transactional", True) is not False
+
+
+def statement_timeout_of(revision: Any) -> float | None:
+    """How many seconds one of its statements may take; None where it says nothing of it."""
+    found = getattr(revision.module, "statement_timeout_s", None)
+    if found is None or (isinstance(found, int | float) and found >= 0):
+        return found
+    raise MigrationError(
+        f"Revision {revision.revision} ({revision.path}) has statement_timeout_s = {found!r}, "
+        "which is no number of seconds. It was not applied."
+    )
+
+
+def backfill_of(revision: Any) -> Backfill | None:
+    """What a revision changes in batches.
+
+    Raises: MigrationError (NOT_DONE) where that is not said as it should be.
+    """
+    found = getattr(revision.module, "backfill", None)
+    if found is None:
+        return None
+    try:
+        # Values are checked here: making a struct does not.
+        made = msgspec.convert(msgspec.to_builtins(found), Backfill)
+        if not (isinstance(found, Backfill) and made.key and made.values):
+            raise TypeError("it needs a table, a key and values")
+    except (TypeError, msgspec.ValidationError) as error:
+        raise MigrationError(
+            f"Revision {revision.revision} ({revision.path}) has a backfill that cannot be run: "
+            f"{error}. It was not applied. Write it as backfill = Backfill(table=..., key=(...), "
+            "values={...}), of tenfold.tables.migration."
+        ) from error
+    return made
+
+
 def told(revision: Any) -> str:
     """A revision as people read it: `0002 add a column`."""
     return f"{revision.revision} {revision.doc or ''}".strip()
 
 
 @contextmanager
-def mistakes(module: str, place: str, taken: Sequence[Any] | None = None) -> Iterator[None]:
+def mistakes(
+    module: str, place: str, taken: Sequence[Any] | None = None, blocked_by: Sequence[str] = ()
+) -> Iterator[None]:
     """Tell whatever fails in a revision with its place.
 
     Args:
         taken: the step being applied, as its first item, once there is one.
+        blocked_by: who was seen to hold what it waited for, filled meanwhile.
     """
     try:
         yield
@@ -127,11 +186,20 @@ def mistakes(module: str, place: str, taken: Sequence[Any] | None = None) -> Ite
         elif "database is locked" in cause[0]:
             mend = "Another process writes to the file: end it, then start again."
         elif "lock timeout" in cause[0]:
+            who = "; ".join(blocked_by) or "see pg_stat_activity"
             mend = (
-                "Another transaction held a table that it needs: see pg_stat_activity, end that "
-                "one, then start again."
+                f"Another transaction held a table that it needs: {who}. Let it end, or end it "
+                "with pg_terminate_backend, then start again."
             )
+        elif "statement timeout" in cause[0]:
+            mend = (
+                "It held its locks for longer than a statement may. Change rows in batches with "
+                "a backfill, or say `statement_timeout_s` in the revision."
+            )
+        left = "It left nothing behind"
+        if taken and not transactional_of(taken[0].revision):
+            left = "It is not transactional, so that what it did before stays"
         raise MigrationError(
             f"A migration of module {module!r} failed, {where}: {type(error).__name__}: "
-            f"{cause[0]}.{sql} It left nothing behind; those before it are applied. {mend}"
+            f"{cause[0]}.{sql} {left}; those before it are applied. {mend}"
         ) from error

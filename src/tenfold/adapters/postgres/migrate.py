@@ -4,7 +4,11 @@ Each revision is a transaction of its own together with its mark in the schema's
 `alembic_version`, so a start that was killed on the way goes on where it was.
 Whoever applies holds an advisory lock; others wait for it, and find the work
 done. A revision that cannot get a table's lock soon gives way, so that nothing
-queues behind it, and is tried again.
+queues behind it, and is tried again. One that says `transactional = False` runs
+each statement by itself, as an index needs that is made concurrently; the
+invalid index of one that was interrupted is dropped before it is tried again.
+
+A schema without any revision has no old code on it: it gets those of both phases.
 
 The connection is the migration's own: only here is the search_path set, so that
 revisions name tables as they do on SQLite.
@@ -13,6 +17,7 @@ revisions name tables as they do on SQLite.
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 from collections.abc import Callable, Sequence
 from contextlib import asynccontextmanager
@@ -21,18 +26,27 @@ from typing import TYPE_CHECKING, Any, Final
 
 import asyncpg
 
+from tenfold.adapters.postgres.backfill import backfill_rows
+from tenfold.adapters.postgres.blocking import watching
 from tenfold.adapters.postgres.dialect import quote
 from tenfold.adapters.postgres.errors import unavailable
 from tenfold.adapters.postgres.schema import create_platform_tables, lock_key
 from tenfold.contracts.structs import Struct
+from tenfold.tables.backfilling import BackfillProgress
+from tenfold.tables.errors import MigrationError
 from tenfold.tables.revisions import (
     PHASES,
     Phase,
+    backfill_of,
     fingerprint_of,
     mistakes,
     next_steps,
+    phase_of,
     read_script,
+    statement_timeout_of,
+    steps_from,
     told,
+    transactional_of,
 )
 
 if TYPE_CHECKING:
@@ -42,8 +56,10 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
     from sqlalchemy.ext.asyncio import AsyncEngine
 
-__all__ = ["MigrationLimits", "migrate", "pending"]
+__all__ = ["MigrationLimits", "Progress", "migrate", "pending", "read_heads"]
 
+Progress = Callable[[BackfillProgress], None]
+_log = logging.getLogger("tenfold.migrations")
 _DRIVER: Final = "postgresql.tenfold"
 _VERSIONS: Final = "SELECT version_num FROM {s}.alembic_version"
 _RECORDED: Final = "SELECT value FROM {s}.tenfold_meta WHERE key = $1"
@@ -52,6 +68,15 @@ INSERT INTO {s}.tenfold_meta VALUES ($1, $2) ON CONFLICT (key) DO UPDATE SET val
 """
 # What was known for other phases, or of another folder, holds no more once something was applied.
 _FORGET: Final = "DELETE FROM {s}.tenfold_meta WHERE key LIKE 'migrations%'"
+# While it is there, the schema's first migration has not ended, and no code has run on it.
+_NEW: Final = """
+INSERT INTO {s}.tenfold_meta VALUES ('migrations_new', '') ON CONFLICT DO NOTHING
+"""
+_INVALID: Final = """
+SELECT c.relname FROM pg_index AS i JOIN pg_class AS c ON c.oid = i.indexrelid
+WHERE c.relnamespace = to_regnamespace($1) AND NOT i.indisvalid
+    AND NOT EXISTS (SELECT 1 FROM pg_stat_progress_create_index AS p WHERE p.index_relid = c.oid)
+"""
 _THERE: Final = "SELECT to_regclass($1) IS NOT NULL"
 # Somebody holds the table, or waits for what this transaction holds: it is begun again.
 _GIVE_WAY: Final = (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError)
@@ -62,10 +87,16 @@ class MigrationLimits(Struct):
 
     `lock_timeout_s` is how long a revision may wait for a table, and everything
     else behind it; after that it gives way and is tried again, for `retry_s` in all.
+    `statement_timeout_s` is how long a statement may hold what it has got, where
+    its revision says nothing else. After `backfill_s` no further batch of a
+    backfill begins, and the revisions behind it wait for another run; None for
+    as long as it takes.
     """
 
     lock_timeout_s: float = 2.0
     retry_s: float = 60.0
+    statement_timeout_s: float = 60.0
+    backfill_s: float | None = None
     connect_timeout_s: float = 10.0
 
 
@@ -96,6 +127,7 @@ async def migrate(
     *,
     phases: Sequence[Phase] = PHASES,
     limits: MigrationLimits | None = None,
+    on_batch: Progress = lambda _: None,
 ) -> list[str]:
     """Bring a module's schema to the newest revision of its folder.
 
@@ -105,7 +137,9 @@ async def migrate(
         module: its name, which is the schema's; made where it does not exist.
         migrations: the folder; one that is missing or empty has nothing to do.
         on_step: told each revision, as `0002 add a column`, before it is applied.
-        phases: which revisions are applied. The first of another phase is where it ends.
+        phases: which revisions are applied. The first of another phase is where it ends;
+            a schema that has none yet gets all.
+        on_batch: told how far a backfill is, after each batch.
     Returns: the revisions applied by this process, in order and as `on_step` was told
         them; empty where there was nothing to do.
     Raises: MigrationError (NOT_DONE): the revisions before the one it names are
@@ -120,16 +154,15 @@ async def migrate(
             return []
         await create_platform_tables(connection, module)
     script = read_script(module, migrations)
-    engine = _engine(work)
-    applied: list[str] = []
+    run = _Run(work, script, on_step, on_batch)
     try:
-        async with _turn(work):
-            while (step := await _next_step(engine, script, work, on_step)) is not None:
-                applied.append(step)
-            await _record(work, fingerprint, changed=bool(applied))
+        async with _turn(work) as beside:
+            await run.apply_all(beside)
+            if run.complete:
+                await _record(work, fingerprint, changed=bool(run.applied))
     finally:
-        await engine.dispose()
-    return applied
+        await run.engine.dispose()
+    return run.applied
 
 
 async def pending(
@@ -152,13 +185,19 @@ async def pending(
     async with _connected(work) as connection:
         if await _recorded(connection, work) == fingerprint:
             return []
-        current: Any = ()
-        if await connection.fetchval(_THERE, f"{quote(module)}.alembic_version"):
-            rows = await connection.fetch(_VERSIONS.format(s=quote(module)))
-            current = tuple(str(row[0]) for row in rows)
+        current = await read_heads(connection, module)
     script = read_script(module, migrations)
     with mistakes(module, work.place):
-        return [told(step.revision) for step in next_steps(script, current, work.phases)]
+        phases = work.phases if current else PHASES
+        return [told(step.revision) for step in next_steps(script, current, phases)]
+
+
+async def read_heads(connection: Any, module: str) -> tuple[str, ...]:
+    """The revision that a module's schema is at; empty before the first."""
+    if not await connection.fetchval(_THERE, f"{quote(module)}.alembic_version"):
+        return ()
+    rows = await connection.fetch(_VERSIONS.format(s=quote(module)))
+    return tuple(str(row[0]) for row in rows)
 
 
 def _work(
@@ -204,8 +243,8 @@ async def _connect(work: _Work, settings: dict[str, str]) -> asyncpg.Connection[
 
 
 @asynccontextmanager
-async def _turn(work: _Work) -> AsyncIterator[None]:
-    """Hold the module's turn to migrate, on a connection beside the one that works.
+async def _turn(work: _Work) -> AsyncIterator[asyncpg.Connection[Any]]:
+    """Hold the module's turn to migrate, on a connection beside the one that works; yields it.
 
     Not a lock of the revision's transaction: one that makes an index
     concurrently has to leave its transaction.
@@ -214,7 +253,7 @@ async def _turn(work: _Work) -> AsyncIterator[None]:
         key = lock_key("migrations", work.module)
         await connection.execute("SET lock_timeout = 0; SET statement_timeout = 0")
         await connection.execute("SELECT pg_advisory_lock($1)", key)
-        yield
+        yield connection
 
 
 async def _recorded(connection: asyncpg.Connection[Any], work: _Work) -> str | None:
@@ -241,73 +280,184 @@ def _engine(work: _Work) -> AsyncEngine:
     from sqlalchemy.pool import NullPool
 
     registry.register(_DRIVER, "tenfold.adapters.postgres.dialect", "TableDialect")
-    settings = {
+    return create_async_engine(
+        "postgresql+tenfold://",
+        poolclass=NullPool,
+        async_creator=lambda: _connect(work, _session_settings(work)),
+    )
+
+
+def _session_settings(work: _Work) -> dict[str, str]:
+    return {
         "search_path": quote(work.module),
-        "lock_timeout": str(int(work.limits.lock_timeout_s * 1000)),
-        "statement_timeout": "0",
+        "lock_timeout": str(max(int(work.limits.lock_timeout_s * 1000), 1)),
+        "statement_timeout": str(int(work.limits.statement_timeout_s * 1000)),
         "idle_in_transaction_session_timeout": "0",
         "default_transaction_isolation": "read committed",
         "jit": "off",
     }
-    return create_async_engine(
-        "postgresql+tenfold://",
-        poolclass=NullPool,
-        async_creator=lambda: _connect(work, settings),
-    )
 
 
-async def _next_step(
-    engine: AsyncEngine, script: ScriptDirectory, work: _Work, on_step: Callable[[str], None]
-) -> str | None:
-    """Apply one revision; None where there is none left to apply."""
-    until = asyncio.get_running_loop().time() + work.limits.retry_s
-    wait_s = 0.05
-    taken: list[Any] = []
-    with mistakes(work.module, work.place, taken):
+class _Run:
+    """One turn: what is applied in it, step by step."""
+
+    def __init__(
+        self,
+        work: _Work,
+        script: ScriptDirectory,
+        on_step: Callable[[str], None],
+        on_batch: Progress,
+    ) -> None:
+        self.engine = _engine(work)
+        self.applied: list[str] = []
+        self.complete = False
+        """Whether nothing of the phases asked for is left to apply."""
+        self._work = work
+        self._script = script
+        self._on_step = on_step
+        self._on_batch = on_batch
+        loop = asyncio.get_running_loop()
+        within_s = work.limits.backfill_s
+        self._fill_until = None if within_s is None else loop.time() + within_s
+
+    async def apply_all(self, beside: asyncpg.Connection[Any]) -> None:
+        """Apply what there is, each revision by itself.
+
+        Args:
+            beside: the connection that holds the turn.
+        """
+        work = self._work
+        phases = await self._phases(beside)
         while True:
+            heads = await read_heads(beside, work.module)
+            with mistakes(work.module, work.place):
+                steps = next_steps(self._script, heads, phases)
+                if not steps:
+                    _refuse_blocked(work, steps_from(self._script, heads), phases)
+                    break
+            self._on_step(told(steps[0].revision))
+            if not await self._filled(steps[0]):
+                return
+            await self._applied(steps[0], beside)
+            self.applied.append(told(steps[0].revision))
+        self.complete = True
+
+    async def _phases(self, beside: asyncpg.Connection[Any]) -> tuple[Phase, ...]:
+        """Those asked for; all of them for a schema that no code has run on."""
+        schema = quote(self._work.module)
+        if not await read_heads(beside, self._work.module):
+            await beside.execute(_NEW.format(s=schema))
+        new = await beside.fetchval(_RECORDED.format(s=schema), "migrations_new")
+        return self._work.phases if new is None else PHASES
+
+    async def _filled(self, step: Any) -> bool:
+        """Run a revision's backfill, if it has one; False where time was up before its end."""
+        work = self._work
+        with mistakes(work.module, work.place, [step]):
+            backfill = backfill_of(step.revision)
+            if backfill is None:
+                return True
+            connection = await _connect(work, _session_settings(work))
             try:
-                async with engine.connect() as connection:
-                    await connection.run_sync(_apply, script, work, taken, on_step)
-                return told(taken[0].revision) if taken else None
-            except Exception as error:
-                cause = _cause(error)
-                if not isinstance(cause, _GIVE_WAY) or asyncio.get_running_loop().time() > until:
-                    raise
-            await asyncio.sleep(wait_s * (0.5 + random.random()))
-            wait_s = min(wait_s * 2, 5.0)
+                return await backfill_rows(
+                    connection,
+                    work.module,
+                    str(step.revision.revision),
+                    backfill,
+                    until=self._fill_until,
+                    on_batch=self._on_batch,
+                )
+            finally:
+                await connection.close(timeout=work.limits.connect_timeout_s)
+
+    async def _applied(self, step: Any, beside: asyncpg.Connection[Any]) -> None:
+        """Apply one revision, and give way to others where it has to wait for a table."""
+        work = self._work
+        loop = asyncio.get_running_loop()
+        until = loop.time() + work.limits.retry_s
+        wait_s = 0.05
+        blocked_by: list[str] = []
+        with mistakes(work.module, work.place, [step], blocked_by):
+            while True:
+                try:
+                    await self._attempt(step, beside, blocked_by)
+                    return
+                except Exception as error:
+                    if not isinstance(_cause(error), _GIVE_WAY) or loop.time() > until:
+                        raise
+                _log.warning(
+                    "Revision %s of module %s cannot get a table, gives way and is tried again. "
+                    "It is held by: %s.",
+                    step.revision.revision,
+                    work.module,
+                    "; ".join(blocked_by) or "not seen",
+                )
+                await asyncio.sleep(wait_s * (0.5 + random.random()))
+                wait_s = min(wait_s * 2, 5.0)
+
+    async def _attempt(
+        self, step: Any, beside: asyncpg.Connection[Any], blocked_by: list[str]
+    ) -> None:
+        limits = self._work.limits
+        alone = transactional_of(step.revision)
+        bound_s = statement_timeout_of(step.revision)
+        if bound_s is None:
+            bound_s = limits.statement_timeout_s if alone else 0.0
+        # What is made concurrently waits for transactions to end, and keeps nobody waiting.
+        lock_s = limits.lock_timeout_s if alone else limits.retry_s
+        async with self.engine.connect() as connection:
+            raw: Any = (await connection.get_raw_connection()).driver_connection
+            await raw.execute(
+                f"SET lock_timeout = {max(int(lock_s * 1000), 1)}; "
+                f"SET statement_timeout = {int(bound_s * 1000)}"
+            )
+            if not alone:
+                await _drop_invalid(raw, self._work.module)
+                await connection.execution_options(isolation_level="AUTOCOMMIT")
+            pid = raw.get_server_pid()
+            async with watching(beside, pid, limits.lock_timeout_s / 2, blocked_by):
+                await connection.run_sync(_apply, self._script, step, self._work.module)
 
 
-def _apply(
-    connection: Connection,
-    script: ScriptDirectory,
-    work: _Work,
-    taken: list[Any],
-    on_step: Callable[[str], None],
-) -> None:
+def _apply(connection: Connection, script: ScriptDirectory, step: Any, schema: str) -> None:
     from alembic.operations import Operations
     from alembic.runtime.migration import MigrationContext
 
     from tenfold.tables.columns import metadata
 
-    def first(heads: Any, context: MigrationContext) -> list[Any]:
-        steps = next_steps(script, heads, work.phases)[:1]
-        if steps and not taken:
-            on_step(told(steps[0].revision))
-        taken[:] = steps
-        return steps
-
     context = MigrationContext.configure(
         connection,
         opts={
-            "fn": first,
+            "fn": lambda heads, context: [step],
             "script": script,
             "target_metadata": metadata(),
             "transaction_per_migration": True,
-            "version_table_schema": work.module,
+            "version_table_schema": schema,
         },
     )
     with Operations.context(context):
         context.run_migrations()
+
+
+async def _drop_invalid(raw: Any, schema: str) -> None:
+    """Drop what an interrupted CREATE INDEX CONCURRENTLY left, which only costs writes."""
+    for row in await raw.fetch(_INVALID, quote(schema)):
+        _log.info("The index %s of module %s was left half made, and is dropped.", row[0], schema)
+        name = f"{quote(schema)}.{quote(row[0])}"
+        await raw.execute(f"DROP INDEX CONCURRENTLY IF EXISTS {name}")
+
+
+def _refuse_blocked(work: _Work, left: list[Any], phases: Sequence[Phase]) -> None:
+    """Refuse to go on where new code needs a revision that stands behind one for later."""
+    behind = [step.revision for step in left if phase_of(step.revision) in phases]
+    if not behind:
+        return
+    raise MigrationError(
+        f"Revision {told(behind[0])} of module {work.module!r} is to be applied before new code "
+        f"runs, and stands behind {told(left[0].revision)}, which is to be applied after all old "
+        "code has ended. Nothing more was applied. Roll out the version that brought the latter "
+        "first; or end every process and run `tenfold migrate up --phase all`."
+    )
 
 
 def _cause(error: BaseException) -> BaseException:

@@ -13,14 +13,23 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from tenfold.adapters.sqlite.backfill import backfill_rows
+from tenfold.tables.backfilling import BackfillProgress
 from tenfold.tables.errors import MigrationError
-from tenfold.tables.revisions import fingerprint_of, mistakes, next_steps, read_script, told
+from tenfold.tables.revisions import (
+    backfill_of,
+    fingerprint_of,
+    mistakes,
+    next_steps,
+    read_script,
+    told,
+)
 
 if TYPE_CHECKING:
     from alembic.script import ScriptDirectory
     from sqlalchemy import Connection, Engine
 
-__all__ = ["migrate", "pending"]
+__all__ = ["migrate", "pending", "read_heads"]
 
 _KEY: Final = "migrations"
 _META: Final = (
@@ -31,7 +40,11 @@ _BUSY_S: Final = 30.0
 
 
 def migrate(
-    file: Path, module: str, migrations: Path, on_step: Callable[[str], None] = lambda _: None
+    file: Path,
+    module: str,
+    migrations: Path,
+    on_step: Callable[[str], None] = lambda _: None,
+    on_batch: Callable[[BackfillProgress], None] = lambda _: None,
 ) -> list[str]:
     """Bring a module's file to the newest revision of its folder.
 
@@ -39,6 +52,7 @@ def migrate(
         file: made where it does not exist.
         migrations: the folder; one that is missing or empty has nothing to do.
         on_step: told each revision, as `0002 add a column`, before it is applied.
+        on_batch: told how far a backfill is, after each batch.
     Returns: the revisions applied, in order and as `on_step` was told them; empty where
         there was nothing to do.
     Raises: MigrationError (NOT_DONE): the revisions before the one it names are
@@ -51,8 +65,11 @@ def migrate(
     engine = _engine(file)
     applied: list[str] = []
     try:
-        while (step := _next_step(engine, script, module, on_step)) is not None:
-            applied.append(step)
+        while steps := _steps(file, module, script):
+            on_step(told(steps[0].revision))
+            _fill(file, module, steps[0], on_batch)
+            _apply(engine, script, module, steps[0])
+            applied.append(told(steps[0].revision))
     finally:
         engine.dispose()
     with closing(sqlite3.connect(file, timeout=_BUSY_S, isolation_level=None)) as connection:
@@ -75,9 +92,20 @@ def pending(file: Path, module: str, migrations: Path) -> list[str]:
     if fingerprint is None or fingerprint == _recorded(file):
         return []
     script = read_script(module, migrations)
-    with mistakes(module, str(migrations)):
-        current: Any = _heads(file)
-        return [told(step.revision) for step in next_steps(script, current)]
+    return [told(step.revision) for step in _steps(file, module, script)]
+
+
+def read_heads(file: Path) -> tuple[str, ...]:
+    """The revision that a module's file is at; empty before the first."""
+    if not file.exists():
+        return ()
+    rows = _query(file, "alembic_version", "SELECT version_num FROM alembic_version", ())
+    return tuple(str(row[0]) for row in rows)
+
+
+def _steps(file: Path, module: str, script: ScriptDirectory) -> list[Any]:
+    with mistakes(module, str(script.dir)):
+        return next_steps(script, read_heads(file))
 
 
 def _recorded(file: Path) -> str | None:
@@ -85,13 +113,6 @@ def _recorded(file: Path) -> str | None:
         return None
     rows = _query(file, "tenfold_meta", "SELECT value FROM tenfold_meta WHERE key = ?", (_KEY,))
     return str(rows[0][0]) if rows else None
-
-
-def _heads(file: Path) -> tuple[str, ...]:
-    if not file.exists():
-        return ()
-    rows = _query(file, "alembic_version", "SELECT version_num FROM alembic_version", ())
-    return tuple(str(row[0]) for row in rows)
 
 
 def _query(file: Path, table: str, sql: str, values: tuple[str, ...]) -> list[Any]:
@@ -124,33 +145,37 @@ def _engine(file: Path) -> Engine:
     return engine
 
 
-def _next_step(
-    engine: Engine, script: ScriptDirectory, module: str, on_step: Callable[[str], None]
-) -> str | None:
-    """Apply one revision in one transaction; None where the file is at the newest."""
+def _fill(file: Path, module: str, step: Any, on_batch: Callable[[BackfillProgress], None]) -> None:
+    """Run a revision's backfill, if it has one, to its end."""
+    with mistakes(module, str(file), [step]):
+        backfill = backfill_of(step.revision)
+        if backfill is not None:
+            with closing(
+                sqlite3.connect(file, timeout=_BUSY_S, isolation_level=None)
+            ) as connection:
+                connection.execute("PRAGMA synchronous=FULL")
+                backfill_rows(connection, str(step.revision.revision), backfill, on_batch)
+
+
+def _apply(engine: Engine, script: ScriptDirectory, module: str, step: Any) -> None:
+    """Apply one revision in one transaction."""
     from alembic.operations import Operations
     from alembic.runtime.migration import MigrationContext
 
     from tenfold.tables.columns import metadata
 
-    taken: list[Any] = []
-
-    def first(heads: Any, context: MigrationContext) -> list[Any]:
-        taken.extend(next_steps(script, heads)[:1])
-        for step in taken:
-            on_step(told(step.revision))
-        return taken
-
-    place = str(script.dir)
-    with mistakes(module, place, taken), engine.begin() as connection:
+    with mistakes(module, str(script.dir), [step]), engine.begin() as connection:
         context = MigrationContext.configure(
-            connection, opts={"fn": first, "script": script, "target_metadata": metadata()}
+            connection,
+            opts={
+                "fn": lambda heads, context: [step],
+                "script": script,
+                "target_metadata": metadata(),
+            },
         )
         with Operations.context(context):
             context.run_migrations()
-        if taken:
-            _check_references(connection)
-    return told(taken[0].revision) if taken else None
+        _check_references(connection)
 
 
 def _check_references(connection: Connection) -> None:
