@@ -21,7 +21,7 @@ import asyncpg
 import pytest
 
 from tests.faults.store_process import STORE, StoreProcess, free_port
-from tests.topologies.shop_client import Shop
+from tests.topologies.shop_client import Shop, eventually
 
 _RUN = "import sys; from tenfold.cli.entry import main; sys.argv[0] = 'tenfold'; sys.exit(main())"
 _MODULES = ("catalog", "inventory", "orders", "payments", "notifications", "insights")
@@ -198,6 +198,33 @@ def test_a_store_moves_while_customers_order(
     seen = asked(postgres_url, "SELECT id, status FROM orders.orders ORDER BY id")
     source = at_source(data, "orders", "SELECT id, status FROM orders ORDER BY id")
     assert seen == [(UUID(bytes=id_), status) for id_, status in source]
+    _goes_on_there(data.parent / "there", postgres_url, customers.promised)
+
+
+def _goes_on_there(folder: Path, url: str, promised: list[str]) -> None:
+    """The product on the target finishes what was under way, and takes new orders."""
+    settings = {
+        "TENFOLD_TOPOLOGY": "growth",
+        "TENFOLD_DATABASE_URL": url,
+        "TENFOLD_CACHE_URL": "redis://127.0.0.1:1",
+    }
+    with StoreProcess(folder, free_port(), settings=settings) as process:
+        assert process.await_ready(60), process.tail()
+        shop = Shop(f"http://127.0.0.1:{process.port}")
+
+        def settled() -> bool | None:
+            left = asked(url, "SELECT count(*) FROM orders.orders WHERE status = 'placed'")
+            return True if left == [(0,)] else None
+
+        eventually(settled, within_s=60)
+        product = shop.product(stock=3)
+        assert shop.settled_order("new", (product, 1))["status"] == "confirmed"
+        for id_ in promised[-5:]:
+            assert shop.get(f"/v1/orders/{id_}").body["status"] == "confirmed"
+        assert process.stop() == 0, process.tail()
+    mails = asked(url, "SELECT order_id FROM notifications.mails")
+    confirmed = asked(url, "SELECT id FROM orders.orders WHERE status = 'confirmed'")
+    assert sorted(mails) == sorted(confirmed)
 
 
 def test_a_move_that_was_killed_goes_on(
