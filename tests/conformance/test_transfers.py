@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 
@@ -15,15 +16,33 @@ from tenfold.ports.records import Delivery, EventRecord, SubscriptionKey
 from tenfold.ports.transfer import Follower, Transfer
 from tenfold.testing import transfer_suite
 from tenfold.testing.transfer_suite import VIEW, WORK, Queued, published
-from tests.conformance.postgres_log import Connection, LogBench
+from tests.conformance.postgres_log import Connection, LogBench, OwnSession
 from tests.conformance.sqlite_bench import SqliteBench
 
+T = TypeVar("T")
 FOLLOW = "INSERT INTO {s}.tenfold_positions (handler, generation, source, seq) VALUES ($1,$2,$3,$4)"
 POSITIONS = "SELECT handler, generation, seq FROM {s}.tenfold_positions WHERE source = 'orders'"
+ASSIGNED = "SELECT pg_current_xact_id_if_assigned()::text::bigint"
 QUEUED = """
 SELECT message_id, handler, generation, lane, priority FROM {s}.tenfold_queue
 WHERE waits = 1 AND source = 'orders' AND body = message_id::bytea ORDER BY id
 """
+
+
+class Watched(OwnSession):
+    """Notes whether a piece of work was given a transaction's number."""
+
+    def __init__(self, url: str, schema: str) -> None:
+        super().__init__(url, schema)
+        self.numbers: list[int | None] = []
+
+    async def write(self, work: Callable[[Connection], Awaitable[T]]) -> T:
+        async def watched(connection: Connection) -> T:
+            result = await work(connection)
+            self.numbers.append(await connection.fetchval(ASSIGNED))
+            return result
+
+        return await super().write(watched)
 
 
 class SqliteWay:
@@ -163,6 +182,17 @@ async def test_what_is_above_the_horizon_is_carried_when_the_slow_one_has_ended(
     last = await postgres.transfer.carry([WORK], first, 100)
     assert (last.added, last.held) == (1, False)
     assert [entry[0] for entry in await postgres.queued()] == ["first", "fast"]
+
+
+@pytest.mark.anyio
+async def test_a_look_that_finds_nothing_writes_nothing(postgres: PostgresWay) -> None:
+    await postgres.follow(WORK, 0)
+    head = await postgres.publish([published("a", postgres, name="Lost")])
+    session = Watched(postgres.target.session.url, "shop")
+    transfer = PostgresTransfer(session, postgres.source.session.schema, "orders", postgres.clock)
+    assert (await transfer.carry([WORK], 0, 100)).position == head
+    assert session.numbers == [None]
+    await session.close()
 
 
 @pytest.mark.anyio

@@ -131,10 +131,16 @@ class Projections:
         Returns: the projections that are being built. The process that leads hands
             each to `rebuild`, unless it is building it already.
         """
-        states = await self._parts.generations.state()
+        async with self._parts.relay.exchanging() as away:
+            # Read under the hold, so that a generation begun here meanwhile is not taken for one
+            # that another process has given up.
+            states = await self._parts.generations.state()
+            for feed in self._parts.relay.feeds:
+                state = states.get(feed.handler.partition(".")[0]) if feed.projected else None
+                if state is not None and feed.generation not in (state.active, state.building):
+                    away.append(feed.key)
         for name in self._parts.feeds:
-            if states[name].active > self._active[name]:
-                await self._answer_from(name, states[name].active)
+            await self._answer_from(name, states[name].active)
         return [name for name in self._parts.feeds if states[name].building is not None]
 
     def active(self, name: str) -> int:
@@ -306,10 +312,11 @@ class Projections:
 
     async def _answer_from(self, name: str, generation: int) -> None:
         """Let a generation that was swapped in answer here, and follow it instead of the old."""
-        old = [_of_generation(f, self._active[name]).key for f in self._parts.feeds[name]]
-        async with self._parts.relay.exchanging(old):
-            if generation <= self._active[name]:
-                return  # learned twice at once
+        async with self._parts.relay.exchanging() as away:
+            before = self._active[name]
+            if generation <= before:
+                return  # known already
+            away += [_of_generation(feed, before).key for feed in self._parts.feeds[name]]
             self._active[name] = generation
             self._parts.on_swap(name, generation)
         # From here on it is an ordinary feed: no pace, no lower priority.

@@ -61,13 +61,17 @@ class Feed(Struct):
         return SubscriptionKey(handler=self.handler, generation=self.generation, source=self.source)
 
     @property
+    def projected(self) -> bool:
+        """Whether it feeds a projection: its handler's name is `projection.method`."""
+        return "." in self.handler
+
+    @property
     def follower(self) -> Follower:
         """What a transfer is told of it. The handlers of a projection are one subscriber."""
-        projection, dot, _ = self.handler.partition(".")
         return Follower(
             handler=self.handler,
             generation=self.generation,
-            subscriber=projection if dot else self.handler,
+            subscriber=self.handler.partition(".")[0],
             events=self.events,
             priority=self.priority,
         )
@@ -198,15 +202,19 @@ class Relay:
         self.wake()
 
     @asynccontextmanager
-    async def exchanging(self, away: Iterable[SubscriptionKey]) -> AsyncIterator[None]:
+    async def exchanging(
+        self, away: Iterable[SubscriptionKey] = ()
+    ) -> AsyncIterator[list[SubscriptionKey]]:
         """Hold deliveries while feeds are given up; they are gone after the block succeeds.
 
         Without the hold a delivery under way could put entries of a dropped
-        generation back into the queue.
+        generation back into the queue. Gives the list of those that go, to which
+        the block may add.
         """
         async with self._lock:
-            yield
-            for key in away:
+            going = list(away)
+            yield going
+            for key in going:
                 self._forget(key)
         self.wake()
 

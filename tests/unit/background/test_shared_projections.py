@@ -152,6 +152,16 @@ async def test_a_rebuild_that_another_process_began_anew_is_given_up(shop: Shop)
     await shop.relay.stop()
 
 
+async def test_a_generation_that_another_process_gave_up_is_followed_no_more(shop: Shop) -> None:
+    other = Process(shop)
+    building = await shop.generations.begin("view")
+    assert await other.load() == ["view"]
+    await shop.generations.drop("view", building)
+    assert await other.projections.refresh() == []
+    assert [feed.generation for feed in other.relay.feeds] == [1]
+    await shop.stop()
+
+
 async def test_the_old_generation_is_kept_for_those_who_have_not_looked_yet(shop: Shop) -> None:
     swapped, waiting = asyncio.Event(), asyncio.Event()
     process = Process(shop)

@@ -33,6 +33,8 @@ __all__ = ["WakeupLimits", "WakeupStatistics", "Wakeups"]
 
 _log = logging.getLogger("tenfold.store")
 CHANNEL: Final = "tenfold"
+# The server gives the notice a transaction number, so that its commit would wait for the disk.
+_NOTIFY: Final = "SELECT set_config('synchronous_commit', 'off', true), pg_notify($1, $2)"
 _MOST_BYTES: Final = 7000
 """Of a notice; the server takes fewer than 8,000."""
 
@@ -134,7 +136,7 @@ class Wakeups:
             self._failed += 1
             return
         try:
-            await pooled.raw.execute("SELECT pg_notify($1, $2)", CHANNEL, payload)
+            await pooled.raw.execute(_NOTIFY, CHANNEL, payload)
             self._sent += 1
         except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
             self._failed += 1
