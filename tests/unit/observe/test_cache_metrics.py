@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 from tenfold.observe.cache import cache_metrics
 from tenfold.observe.metrics import render_metrics
 from tenfold.path.cache_counts import CacheCounts
+
+PAGE = Path(__file__).parents[3] / "docs" / "reference" / "metrics.md"
 
 
 def test_every_count_is_told() -> None:
@@ -26,3 +30,5 @@ def test_every_count_is_told() -> None:
     assert 'tenfold_cache_dropped_commits_total{outcome="at_once"} 5.0' in lines
     assert "tenfold_cache_first_tier_live 1.0" in lines
     assert "tenfold_cache_held_bytes 1234.0" in lines
+    told = set(re.findall(r"^# TYPE (tenfold_cache\w+)", text, re.MULTILINE))
+    assert told == set(re.findall(r"^\| `(tenfold_cache\w+)` \|", PAGE.read_text(), re.MULTILINE))
