@@ -12,6 +12,7 @@ from typer.main import get_command
 
 from tenfold.cli.app import app
 from tenfold.cli.entry import Exit
+from tenfold.path.shedding import SheddingSettings
 from tenfold.path.stops import Stops
 from tenfold.ports import control
 from tenfold.runtimes.reading import _VARIABLES
@@ -24,11 +25,13 @@ def page(name: str) -> str:
     return (REFERENCE / name).read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("limits", [HttpLimits, QueueLimits], ids=lambda kind: str(kind.__name__))
+@pytest.mark.parametrize(
+    "limits", [HttpLimits, QueueLimits, SheddingSettings], ids=lambda kind: str(kind.__name__)
+)
 def test_every_key_of_a_topology_is_there_with_its_default(limits: type[msgspec.Struct]) -> None:
     text = page("tenfold-toml.md")
     for field in msgspec.structs.fields(limits):
-        default: Any = field.default
+        default: Any = {} if field.default_factory is dict else field.default
         shown = "[]" if default == () else f'"{default}"' if isinstance(default, str) else default
         assert f"| `{field.name}` | `{shown}` |" in text
 
