@@ -24,7 +24,7 @@ def shop(request: pytest.FixtureRequest) -> Iterator[Shop]:
     topology: str = request.param
     settings = {"TENFOLD_TOPOLOGY": topology, **TOPOLOGIES[topology]}
     with (
-        TemporaryDirectory(prefix="tenfold-store-") as folder,
+        TemporaryDirectory(prefix="tenfold-store-", ignore_cleanup_errors=True) as folder,
         StoreProcess(Path(folder) / "data", free_port(), settings=settings) as process,
     ):
         # Where root runs the tests, the servers run as an account that must get through here.
