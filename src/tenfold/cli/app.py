@@ -6,12 +6,11 @@ from typing import Annotated
 
 import typer
 
-from tenfold.cli import export, processes, projections, queue
+from tenfold.cli import export, migrate, processes, projections, queue
 from tenfold.cli.move import move
-from tenfold.cli.options import Data, Json, ProductFolder, TopologyName, source
+from tenfold.cli.options import Json, ProductFolder, TopologyName, source
 from tenfold.cli.show import print_json, print_table
 from tenfold.contracts.errors import UserMistakeError
-from tenfold.runtimes.lock import DataLock
 from tenfold.runtimes.topology import import_product
 
 __all__ = ["run_app"]
@@ -26,6 +25,7 @@ app = typer.Typer(
 )
 app.add_typer(queue.app, name="queue")
 app.add_typer(projections.app, name="projections")
+app.add_typer(migrate.app, name="migrate")
 app.add_typer(export.app, name="export")
 app.command("move")(move)
 app.command("restart")(processes.restart)
@@ -61,39 +61,6 @@ def run_product(context: typer.Context) -> None:
     from tenfold.cli.run import run
 
     raise typer.Exit(run(context.args))
-
-
-@app.command("migrate")
-def migrate(
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Only say what would be applied.")
-    ] = False,
-    json: Json = False,
-    product: ProductFolder = None,
-    topology: TopologyName = None,
-    data: Data = None,
-) -> None:
-    """Bring every module's database to its newest migration, while the product is stopped."""
-    from tenfold.runtimes.migrations import migrate_product, pending_of
-
-    found = source(product, topology, data)
-    loaded = import_product(found)
-    if dry_run:
-        steps = pending_of(loaded)
-    else:
-        lock = DataLock.acquire(found.data_dir, "tenfold migrate")
-        try:
-            steps = migrate_product(loaded, on_step=lambda m, s: None if json else print(m, s))
-        finally:
-            lock.release()
-    if json:
-        print_json([{"module": m, "migration": s} for m, s in steps])
-    elif not steps:
-        print("Nothing to do.")
-    elif dry_run:
-        print_table(["module", "migration"], steps)
-    else:
-        print(f"{len(steps)} applied.")
 
 
 @app.command("routes")

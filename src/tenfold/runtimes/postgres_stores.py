@@ -225,7 +225,8 @@ class PostgresStores:
 
         await session.write(platform)
         if shape.migrations is not None:
-            await migrate(self._settings.url, shape.name, shape.migrations)
+            # The code of before may run on it still, so what it needs stays.
+            await migrate(self._settings.url, shape.name, shape.migrations, phases=("before",))
         elif tables.own and not around.create_tables:
             raise no_migrations(shape.name, tables.own)
 

@@ -7,6 +7,7 @@ from tenfold.contracts.errors import TenfoldError
 __all__ = [
     "GenerationError",
     "MigrationError",
+    "MigrationRefusedError",
     "ParameterError",
     "RowShapeError",
     "StatementRefusedError",
@@ -42,6 +43,12 @@ class MigrationError(TenfoldError):
     """A module's migrations could not be read or applied; the one that failed left nothing."""
 
     code = "migrations.failed"
+
+
+class MigrationRefusedError(TenfoldError):
+    """A revision would fail, or break code that runs meanwhile; nothing was applied."""
+
+    code = "migrations.refused"
 
 
 class GenerationError(TenfoldError):

@@ -193,8 +193,8 @@ def _of_column(table: str, action: str, revision: Rendered, so_far: SchemaSoFar)
             yield (
                 "drop-required",
                 (
-                    f"New code, which knows {table}.{column} no more, runs before it is dropped, and "
-                    "cannot insert: the column is NOT NULL without a default."
+                    f"New code, which knows {table}.{column} no more, runs before it is dropped, "
+                    "and cannot insert: the column is NOT NULL without a default."
                 ),
             )
     elif re.match(r"RENAME (?!CONSTRAINT\b)", action, re.IGNORECASE):
@@ -205,8 +205,8 @@ def _of_column(table: str, action: str, revision: Rendered, so_far: SchemaSoFar)
         yield (
             "type-change",
             (
-                f"{table} is written anew, as a rule, and locked meanwhile; and code that still runs "
-                f"knows {bare(changed[1])} as another type."
+                f"{table} is written anew, as a rule, and locked meanwhile; and code that still "
+                f"runs knows {bare(changed[1])} as another type."
             ),
         )
     elif null := re.match(rf"ALTER (?:COLUMN )?{_NAME1} SET NOT NULL", action, re.IGNORECASE):
@@ -228,8 +228,8 @@ def _of_column(table: str, action: str, revision: Rendered, so_far: SchemaSoFar)
             yield (
                 "required-column",
                 (
-                    f"{table}.{column} is NOT NULL without a default: it fails where there are rows, "
-                    "and code that still runs cannot insert."
+                    f"{table}.{column} is NOT NULL without a default: it fails where there are "
+                    "rows, and code that still runs cannot insert."
                 ),
             )
         if _VOLATILE.search(said):

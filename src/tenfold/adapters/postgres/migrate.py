@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import asyncpg
 
-from tenfold.adapters.postgres.backfill import backfill_rows
+from tenfold.adapters.postgres.backfill import backfill_rows, read_backfills
 from tenfold.adapters.postgres.blocking import watching
 from tenfold.adapters.postgres.dialect import quote
 from tenfold.adapters.postgres.errors import unavailable
@@ -56,7 +56,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
     from sqlalchemy.ext.asyncio import AsyncEngine
 
-__all__ = ["MigrationLimits", "Progress", "migrate", "pending", "read_heads"]
+__all__ = ["MigrationLimits", "Progress", "migrate", "pending", "read_heads", "read_state"]
 
 Progress = Callable[[BackfillProgress], None]
 _log = logging.getLogger("tenfold.migrations")
@@ -198,6 +198,18 @@ async def read_heads(connection: Any, module: str) -> tuple[str, ...]:
         return ()
     rows = await connection.fetch(_VERSIONS.format(s=quote(module)))
     return tuple(str(row[0]) for row in rows)
+
+
+async def read_state(
+    url: str, module: str, *, limits: MigrationLimits | None = None
+) -> tuple[tuple[str, ...], list[BackfillProgress]]:
+    """The revision that a module's schema is at, and how far its backfills came.
+
+    Raises: StoreUnavailableError (NOT_DONE).
+    """
+    async with _connected(_work(url, module, Path(), PHASES, limits)) as connection:
+        heads = await read_heads(connection, module)
+        return heads, await read_backfills(connection, module)
 
 
 def _work(

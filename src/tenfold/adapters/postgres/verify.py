@@ -48,7 +48,9 @@ WHERE c.relnamespace = to_regnamespace($1) AND o.contype IN ('p', 'u', 'f', 'c',
 _INDEXES: Final = """
 SELECT c.relname, x.relname,
     pg_get_indexdef(i.indexrelid) || CASE WHEN i.indisvalid THEN '' ELSE ' INVALID' END
-FROM pg_index AS i JOIN pg_class AS c ON c.oid = i.indrelid JOIN pg_class AS x ON x.oid = i.indexrelid
+FROM pg_index AS i
+JOIN pg_class AS c ON c.oid = i.indrelid
+JOIN pg_class AS x ON x.oid = i.indexrelid
 WHERE c.relnamespace = to_regnamespace($1)
     AND NOT EXISTS (SELECT 1 FROM pg_constraint AS o WHERE o.conindid = i.indexrelid)
 """

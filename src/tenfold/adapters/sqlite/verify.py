@@ -38,7 +38,8 @@ def verify_file(
 
     Args:
         tables: its own, which migrations make.
-        projected: the names of its projections' tables, which are not looked at.
+        projected: the names of its projections' tables and search indexes, which are not
+            looked at.
     """
     tables = list(tables)
     searches = [search.name for table in tables for search in search_indexes(table)]
@@ -52,7 +53,7 @@ def verify_file(
             found = _facts(connection, searches)
     names = "|".join(map(re.escape, projected)) or "(?!)"
     parts = "|".join(part for part in _SEARCH_PARTS if part)
-    generation = re.compile(rf"(?:{names})__\d+|\w+__\d+(?:{parts})?")
+    generation = re.compile(rf"(?:{names})__\d+(?:{parts})?")
     ours = {k: v for k, v in found.items() if not generation.fullmatch(k[1].partition(".")[0])}
     return decide_drift(module, declared, ours)
 
