@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
+import time
 from asyncio import AbstractEventLoop, BaseTransport, Task
 from collections.abc import Callable
 from typing import Any, ClassVar
@@ -15,6 +17,7 @@ from tenfold.runtimes.http_protocol import BoundedHttpProtocol
 __all__ = ["Acceptor", "fronted"]
 
 
+_ONE_EACH_S = 0.001
 _AT_ONCE = 64
 
 
@@ -33,25 +36,37 @@ def fronted(
 
 
 class Acceptor:
-    """Accepts whoever waits at a listener, beside its server: some in each turn of the loop."""
+    """Accepts those who wait at a listener, beside its server, as far as the loop is late.
+
+    Where several processes share the listener, the server's one in a turn spreads
+    connections among them. So a process whose turns are short takes no more, and one
+    whose turn took long takes one for each millisecond of it.
+    """
 
     def __init__(self, listener: socket.socket) -> None:
         self._listener = listener
-        self._accepting = False
+        self._asked = False
         self._tasks: set[Task[Any]] = set()
 
     def accept(self, loop: AbstractEventLoop, make: Callable[[], BoundedHttpProtocol]) -> None:
-        """Accept all who wait, unless that is going on already."""
-        if not self._accepting:
-            self._accepting = True
-            self._turn(loop, make)
+        """Accept more in the loop's next turn, if this one is long."""
+        if not self._asked:
+            self._asked = True
+            loop.call_soon(self._turn, loop, make, time.monotonic())
 
-    def _turn(self, loop: AbstractEventLoop, make: Callable[[], BoundedHttpProtocol]) -> None:
-        for _ in range(_AT_ONCE):
+    async def settle(self) -> None:
+        """Return when every connection that was accepted has its protocol."""
+        while self._tasks:
+            await asyncio.wait(self._tasks)
+
+    def _turn(
+        self, loop: AbstractEventLoop, make: Callable[[], BoundedHttpProtocol], asked_s: float
+    ) -> None:
+        self._asked = False
+        for _ in range(min(_AT_ONCE, int((time.monotonic() - asked_s) / _ONE_EACH_S))):
             try:
                 connection, _ = self._listener.accept()
             except OSError:  # nobody waits, or it is closed; what is wrong with it its server tells
-                self._accepting = False
                 return
             connection.setblocking(False)
             if connection.family != socket.AF_UNIX:
@@ -59,7 +74,6 @@ class Acceptor:
             task = loop.create_task(loop.connect_accepted_socket(make, connection))
             self._tasks.add(task)
             task.add_done_callback(self._made)
-        loop.call_soon(self._turn, loop, make)
 
     def _made(self, task: Task[Any]) -> None:
         self._tasks.discard(task)
