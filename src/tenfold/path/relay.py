@@ -181,6 +181,11 @@ class Relay:
         """Whether everything was delivered when it looked last, and nobody woke it since."""
         return self._resting.is_set()
 
+    @property
+    def behind(self) -> bool:
+        """Whether events were committed that it may not read yet, when it looked last."""
+        return self._behind
+
     async def wait_resting(self) -> None:
         """Return when everything that is committed has been delivered."""
         await self._resting.wait()
