@@ -152,7 +152,7 @@ class Customers:
 
 @pytest.fixture
 def running(data: Path) -> Iterator[StoreProcess]:
-    fill(data, 20_000)
+    fill(data, 5_000)
     with StoreProcess(data, free_port()) as process:
         assert process.await_ready(), process.tail()
         yield process
@@ -268,6 +268,37 @@ def test_after_a_rehearsal_the_source_goes_on(
     assert there
     triggers = "SELECT count(*) FROM sqlite_master WHERE type = 'trigger' AND name LIKE '%changed%'"
     assert at_source(data, "orders", triggers) == [(0,)]
+
+
+def command(data: Path, *words: str) -> str:
+    """A command of `tenfold` on the source."""
+    path = os.pathsep.join([str(STORE), *(path for path in sys.path if path)])
+    done = subprocess.run(
+        [sys.executable, "-c", _RUN, *words],
+        cwd=STORE,
+        env={**os.environ, "PYTHONPATH": path, "TENFOLD_DATA": str(data)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    return done.stdout
+
+
+def test_a_projection_answers_from_the_same_generation(
+    data: Path, running: StoreProcess, postgres_url: str
+) -> None:
+    shop = Shop(f"http://127.0.0.1:{running.port}")
+    shop.settled_order("c7", (shop.product(stock=5), 2))
+    moved(data, postgres_url, "--rehearse")
+    command(data, "projections", "rebuild", "orders.order_history")
+    moved(data, postgres_url)
+    state = "SELECT active, building FROM orders.tenfold_projections WHERE name = 'order_history'"
+    assert asked(postgres_url, state) == [(2, None)]
+    rows = asked(postgres_url, "SELECT customer_id, status FROM orders.order_history__2")
+    assert ("c7", "confirmed") in rows
+    assert rows == at_source(data, "orders", "SELECT customer_id, status FROM order_history__2")
+    assert asked(postgres_url, "SELECT to_regclass('orders.order_history__1')::text") == [(None,)]
 
 
 def test_a_target_that_is_altered_meanwhile_is_told(

@@ -92,7 +92,8 @@ async def move(plan: MovePlan, say: Callable[[str], None]) -> Moved:
         target = Target(connection, list(shapes))
         await target.begin(str(directory.resolve()))
         for file in files:
-            await target.answer_from(opened[file.module], file.module, file.active())
+            active = {name: number for name, (number, _) in file.generations().items()}
+            await target.answer_from(opened[file.module], file.module, active)
         await target.leave_references_out()
         return await _Move(plan, watching, files, target, say).run()
 
@@ -153,6 +154,7 @@ class _Move:
         self._target = target
         self._say = say
         self._tables: dict[str, dict[str, TableMove]] = {}
+        self._generations = {file.module: file.generations() for file in files}
         self._progress = _Progress(say)
         self._changed = self._rounds = 0
 
@@ -298,6 +300,12 @@ class _Move:
             raise
 
     async def _check(self) -> None:
+        for file in self._files:
+            if file.generations() != self._generations[file.module]:
+                raise MoveRefusedError(
+                    f"A projection of {file.module!r} was rebuilt during the move. Nothing was "
+                    "switched over, and writes go on. Run the move again when that has ended."
+                )
         for module, tables in self._tables.items():
             for name, each in tables.items():
                 source, target = await each.counts()

@@ -44,10 +44,10 @@ class SourceFile:
         """The last number that each counting table gave out."""
         return dict(self.connection.execute("SELECT name, seq FROM sqlite_sequence"))
 
-    def active(self) -> dict[str, int]:
-        """The generation of each projection that answers."""
-        rows = self.connection.execute("SELECT name, active FROM tenfold_projections")
-        return dict(rows.fetchall())
+    def generations(self) -> dict[str, tuple[int, int | None]]:
+        """Of each projection the generation that answers, and the one that is being built."""
+        rows = self.connection.execute("SELECT name, active, building FROM tenfold_projections")
+        return {name: (active, building) for name, active, building in rows}
 
     def close(self) -> None:
         """Let go of it."""
