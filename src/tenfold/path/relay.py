@@ -150,6 +150,7 @@ class Relay:
         self._behind = False
         self._signal = asyncio.Event()
         self._resting = asyncio.Event()
+        self._resting.set()
         self._lock = asyncio.Lock()
         self._loop_task: asyncio.Task[None] | None = None
         self.delivered = 0
@@ -167,18 +168,24 @@ class Relay:
 
     async def stop(self) -> None:
         """Stop at once: a delivery under way is committed whole, or not at all."""
-        if self._loop_task is not None:
-            self._loop_task.cancel()
-            await asyncio.wait([self._loop_task])
+        task, self._loop_task = self._loop_task, None
+        if task is not None:
+            task.cancel()
+            await asyncio.wait([task])
+        self._resting.set()
 
     def wake(self) -> None:
         """Look at the outboxes now: something was committed. Cheap, and safe to call often."""
-        self._resting.clear()
+        if self._loop_task is not None:
+            self._resting.clear()
         self._signal.set()
 
     @property
     def resting(self) -> bool:
-        """Whether everything was delivered when it looked last, and nobody woke it since."""
+        """Whether everything was delivered when it looked last, and nobody woke it since.
+
+        One that is not started, since another process follows, rests too.
+        """
         return self._resting.is_set()
 
     @property
