@@ -118,7 +118,6 @@ class BackgroundWork:
         Queues are worked by every process that works. Of those one leads: it follows the
         logs, keeps the schedules, trims, and rebuilds projections.
         """
-        await self._stores.listen(self.hear_others)
         if not role.works:
             return
         if not self._stores.shared:

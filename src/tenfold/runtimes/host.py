@@ -112,6 +112,7 @@ class Host:
             for runtime in self.modules.values():
                 await _hook(runtime.instance, "started")
                 self._hooked.append(runtime)
+            await self._stores.listen(self._hear_others)
             await self._background.start(role)
         except BaseException:
             await self._end(0.0)
@@ -286,6 +287,11 @@ class Host:
                 self._signals[name].fire()
 
         return tell
+
+    def _hear_others(self, module: str) -> None:
+        """Another process has committed something of a module."""
+        self._background.hear_others(module)
+        self._signals[module].fire()
 
     async def _settled(
         self, module: ModuleRuntime, names: list[str], order_key: str, tenant: str, wait_s: float
