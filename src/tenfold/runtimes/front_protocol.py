@@ -49,24 +49,28 @@ class Acceptor:
         self._tasks: set[Task[Any]] = set()
 
     def accept(self, loop: AbstractEventLoop, make: Callable[[], BoundedHttpProtocol]) -> None:
-        """Accept more in the loop's next turn, if this one is long."""
+        """Accept more when the loop has gone round once, if that took long."""
         if not self._asked:
             self._asked = True
-            loop.call_soon(self._turn, loop, make, time.monotonic())
+            loop.call_soon(self._go_round, loop, make)
 
     async def settle(self) -> None:
         """Return when every connection that was accepted has its protocol."""
         while self._tasks:
             await asyncio.wait(self._tasks)
 
+    def _go_round(self, loop: AbstractEventLoop, make: Callable[[], BoundedHttpProtocol]) -> None:
+        loop.call_soon(self._turn, loop, make, time.monotonic())
+
     def _turn(
-        self, loop: AbstractEventLoop, make: Callable[[], BoundedHttpProtocol], asked_s: float
+        self, loop: AbstractEventLoop, make: Callable[[], BoundedHttpProtocol], before_s: float
     ) -> None:
-        self._asked = False
-        for _ in range(min(_AT_ONCE, int((time.monotonic() - asked_s) / _ONE_EACH_S))):
+        now_s = time.monotonic()
+        for _ in range(min(_AT_ONCE, int((now_s - before_s) / _ONE_EACH_S))):
             try:
                 connection, _ = self._listener.accept()
             except OSError:  # nobody waits, or it is closed; what is wrong with it its server tells
+                self._asked = False
                 return
             connection.setblocking(False)
             if connection.family != socket.AF_UNIX:
@@ -74,6 +78,10 @@ class Acceptor:
             task = loop.create_task(loop.connect_accepted_socket(make, connection))
             self._tasks.add(task)
             task.add_done_callback(self._made)
+        if now_s - before_s < _ONE_EACH_S:
+            self._asked = False
+        else:  # there may be more of them
+            loop.call_soon(self._turn, loop, make, now_s)
 
     def _made(self, task: Task[Any]) -> None:
         self._tasks.discard(task)
