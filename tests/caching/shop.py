@@ -24,7 +24,7 @@ from tenfold.ports.replicas import Replicas
 from tenfold.runtimes.caches import CacheParts, Caches, open_caches
 from tenfold.runtimes.host import Host
 from tenfold.runtimes.roles import Role
-from tenfold.runtimes.topology import Product, Topology
+from tenfold.runtimes.topology import HttpLimits, Product, Topology
 from tenfold.tables.columns import metadata, tenant
 from tenfold.tables.upsert import incoming, upsert
 from tenfold.testing.clock import HeldClock
@@ -178,7 +178,7 @@ class ShopBench:
             mounts={},
             seed=None,
             settings={},
-            topology=Topology(),
+            topology=Topology(http=HttpLimits(max_concurrent=20_000)),
         )
         self.host = Host(
             product, data_dir=folder, clock=self.clock, ids=RandomIds(7), create_tables=True
