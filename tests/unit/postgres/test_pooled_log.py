@@ -22,7 +22,8 @@ from tests.conformance.postgres_log import Connection, LogBench, insert_events
 from tests.unit.postgres.test_generations import history
 
 PLACE = """
-INSERT INTO shop.tenfold_positions (handler, generation, source, seq) VALUES ('work', 1, 'orders', 0)
+INSERT INTO shop.tenfold_positions (handler, generation, source, seq)
+VALUES ('work', 1, 'orders', 0)
 """
 pytestmark = pytest.mark.anyio
 
