@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Mapping
 from typing import Any, Final, cast
 from uuid import UUID
 
 from sqlalchemy import (
+    Boolean,
     CheckConstraint,
     Column,
+    Enum,
+    Float,
     Index,
     Integer,
+    LargeBinary,
+    String,
     Table,
     Text,
     UniqueConstraint,
@@ -41,6 +47,7 @@ __all__ = [
     "ADD_PART",
     "ALL",
     "ITEMS",
+    "KINDS",
     "ONE",
     "PARTS",
     "PROJECTIONS",
@@ -50,6 +57,7 @@ __all__ = [
     "TOTALS",
     "TWO",
     "WRITES",
+    "Colour",
     "Tag",
 ]
 
@@ -59,6 +67,13 @@ class Tag(Struct):
 
     name: str
     weight: int = 0
+
+
+class Colour(enum.Enum):
+    """A value of an enumerated column."""
+
+    RED = "r"
+    BLUE = "b"
 
 
 TABLES: Final = metadata()
@@ -94,6 +109,20 @@ TOTALS: Final = Table(
     tenant(),
     Column("sku", Text, primary_key=True),
     Column("total", Integer, nullable=False),
+)
+KINDS: Final = Table(
+    "kinds",
+    TABLES,
+    tenant(),
+    Column("id", Integer, primary_key=True),
+    Column("flag", Boolean),
+    Column("colour", Enum(Colour)),
+    Column("raw", LargeBinary),
+    Column("ratio", Float),
+    Column("short", String(2)),
+    Column("at", Instant()),
+    Column("day", Day()),
+    Column("weight", Exact(3)),
 )
 PROJECTIONS: Final[Mapping[str, str]] = {"totals": "sums"}
 """`totals` belongs to the projection `sums`, of which generations 1 and 2 must exist."""

@@ -12,10 +12,17 @@ Three things make both databases answer alike:
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Final
 
 from sqlalchemy import types
-from sqlalchemy.dialects.postgresql.asyncpg import AsyncpgInteger, AsyncpgString, PGDialect_asyncpg
+from sqlalchemy.dialects.postgresql.asyncpg import (
+    AsyncpgFloat,
+    AsyncpgInteger,
+    AsyncpgNumeric,
+    AsyncpgString,
+    PGDialect_asyncpg,
+)
 from sqlalchemy.dialects.postgresql.base import (
     PGDDLCompiler,
     PGIdentifierPreparer,
@@ -40,6 +47,22 @@ class _Text(CheckedText, AsyncpgString):
 
 class _Whole(CheckedInteger, AsyncpgInteger):
     """A whole number of 64 bits, cast where it is a parameter."""
+
+
+class _Float(AsyncpgFloat):
+    """A float, also where PostgreSQL computes a decimal."""
+
+    def result_processor(self, dialect: Any, coltype: object) -> Callable[[Any], Any] | None:
+        """To a float."""
+        return lambda value: None if value is None else float(value)
+
+
+class _Numeric(AsyncpgNumeric):
+    """A decimal that is computed; those that are stored have a type of ours."""
+
+    def result_processor(self, dialect: Any, coltype: object) -> Callable[[Any], Any] | None:
+        """As it comes."""
+        return None
 
 
 class _Types(PGTypeCompiler):
@@ -85,6 +108,8 @@ _COLSPECS: Final = {
     types.Integer: _Whole,
     types.SmallInteger: _Whole,
     types.BigInteger: _Whole,
+    types.Float: _Float,
+    types.Numeric: _Numeric,
     # As text with a check, as on SQLite; a type of PostgreSQL's would need migrations of its own.
     types.Enum: types.Enum,
 }
