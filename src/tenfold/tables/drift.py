@@ -38,13 +38,14 @@ class Drift(Struct):
 def decide_drift(module: str, declared: Facts, found: Facts) -> list[Drift]:
     """The differences, tables first, each with what belongs to it.
 
-    A check that is there under another name counts as there: nothing but its
+    Of a table that is missing, or that nobody declares, only that is said. A check that is there under another name counts as there: nothing but its
     name would differ.
     """
     renamed = _renamed(declared, found)
     drifts = []
     for kind, name in sorted({*declared, *found}, key=_place):
-        if (kind, name) in renamed:
+        table = ("table", name.partition(".")[0])
+        if (kind, name) in renamed or (kind != "table" and (table in declared) != (table in found)):
             continue
         expected, there = declared.get((kind, name)), found.get((kind, name))
         if expected == there:

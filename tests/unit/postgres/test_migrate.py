@@ -241,21 +241,49 @@ async def test_killed_inside_a_revision_it_goes_on_when_started_again(
 async def test_only_the_revisions_of_the_phases_asked_for_are_applied(
     postgres_url: str, tmp_path: Path
 ) -> None:
-    steps = folder(
+    before, after = ("before",), ("after",)
+    steps = folder(tmp_path, FIRST)
+    assert await migrate(postgres_url, "shop", steps, phases=before) == ["0001 make things"]
+    folder(
         tmp_path,
         FIRST,
-        revision(2, 'op.execute("ALTER TABLE things DROP COLUMN name")', phase="after"),
-        revision(3, 'op.execute("ALTER TABLE things ADD COLUMN kind text")', phase="before"),
+        revision(2, 'op.execute("ALTER TABLE things ADD COLUMN kind text")', phase="before"),
+        revision(3, 'op.execute("ALTER TABLE things DROP COLUMN name")', phase="after"),
     )
-    before, after = ("before",), ("after",)
-    assert await migrate(postgres_url, "shop", steps, phases=before) == ["0001 make things"]
+    assert await pending(postgres_url, "shop", steps, phases=before) == ["0002"]
+    assert await migrate(postgres_url, "shop", steps, phases=before) == ["0002"]
     assert await migrate(postgres_url, "shop", steps, phases=before) == []
     assert await pending(postgres_url, "shop", steps, phases=before) == []
-    assert await pending(postgres_url, "shop", steps) == ["0002", "0003"]
-    assert await migrate(postgres_url, "shop", steps, phases=after) == ["0002"]
-    assert await pending(postgres_url, "shop", steps, phases=before) == ["0003"]
-    assert await migrate(postgres_url, "shop", steps, phases=before) == ["0003"]
+    assert await pending(postgres_url, "shop", steps) == ["0003"]
+    assert await migrate(postgres_url, "shop", steps, phases=after) == ["0003"]
     assert await pending(postgres_url, "shop", steps) == []
+
+
+LATER = (
+    revision(2, 'op.execute("ALTER TABLE things DROP COLUMN name")', phase="after"),
+    revision(3, 'op.execute("ALTER TABLE things ADD COLUMN kind text")'),
+)
+
+
+async def test_a_schema_that_no_code_has_run_on_gets_both_phases_even_when_killed_on_the_way(
+    postgres_url: str, other: asyncpg.Connection[Any], tmp_path: Path
+) -> None:
+    steps = folder(tmp_path, FIRST, LATER[0], revision(3, "raise ValueError"))
+    with pytest.raises(MigrationError, match="ValueError"):
+        await migrate(postgres_url, "shop", steps, phases=("before",))
+    folder(tmp_path, FIRST, *LATER)
+    assert await migrate(postgres_url, "shop", steps, phases=("before",)) == ["0003"]
+    assert await pending(postgres_url, "shop", steps) == []
+
+
+async def test_what_new_code_needs_behind_what_old_code_cannot_bear_is_refused(
+    postgres_url: str, tmp_path: Path
+) -> None:
+    await migrate(postgres_url, "shop", folder(tmp_path, FIRST))
+    steps = folder(tmp_path, FIRST, *LATER)
+    with pytest.raises(MigrationError, match=r"0003 .* stands behind 0002"):
+        await migrate(postgres_url, "shop", steps, phases=("before",))
+    assert await migrate(postgres_url, "shop", steps) == ["0002", "0003"]
 
 
 async def test_an_unknown_phase_is_refused(postgres_url: str, tmp_path: Path) -> None:

@@ -127,4 +127,8 @@ async def _facts(connection: Any, schema: str) -> dict[tuple[str, str], str]:
         facts[_KINDS[kind], f"{table}.{name}"] = spelled.sub("", said)
     for table, name, said in await connection.fetch(_INDEXES, quote(schema)):
         facts["index", f"{table}.{name}"] = spelled.sub("", said)
-    return {key: text for key, text in facts.items() if not _NOT_THE_PRODUCTS.match(key[1])}
+    return {
+        key: text
+        for key, text in facts.items()
+        if not _NOT_THE_PRODUCTS.match(key[1].partition(".")[0])
+    }
