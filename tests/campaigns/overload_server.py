@@ -102,6 +102,7 @@ async def main(port: int, data: Path, mode: str) -> None:
         log_config=None,
         access_log=False,
         backlog=2048,
+        timeout_keep_alive=60,
     )
     await uvicorn.Server(config).serve(sockets=[listener])
     await host.stop()

@@ -112,6 +112,7 @@ class _Fronted(BoundedHttpProtocol):
 
     def on_headers_complete(self) -> None:
         """Take the request on, or remember to refuse it once it has ended."""
+        self._unset_keepalive_if_required()  # of a refusal before it, in the same data
         cycle = self.cycle
         if (cycle is None or cycle.response_complete) and not self.drain.began and self._is_whole():
             arrival = self.front.arrive(self.parser.get_method().decode("ascii"), self.url)
