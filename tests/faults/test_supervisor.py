@@ -195,6 +195,16 @@ def test_a_port_in_use_starts_nothing(tmp_path: Path) -> None:
         assert "Another process listens on 127.0.0.1" in supervised.said()
 
 
+def test_workers_alone_listen_nowhere(tmp_path: Path) -> None:
+    with Supervised(tmp_path, {"web": 0, "workers": 2}) as supervised:
+        supervised.await_ready()
+        assert set(supervised.pids()) == {"worker-1", "worker-2"}
+        with pytest.raises(OSError, match="refused"):
+            supervised.get("/")
+        assert supervised.command("restart").returncode == 0
+        assert supervised.stop() == 0
+
+
 def test_a_stop_during_the_start_ends_everything(tmp_path: Path) -> None:
     never = "import time\ntime.sleep(600)\n"
     with Supervised(tmp_path, app=never) as supervised:

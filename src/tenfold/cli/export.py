@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from tenfold.cli.options import ProductFolder, TopologyName, source
+from tenfold.contracts.errors import UserMistakeError
 
 __all__ = ["app"]
 
@@ -47,6 +48,36 @@ def haproxy(out: Out = None, product: ProductFolder = None, topology: TopologyNa
     found = source(product, topology, None)
     plan = decide_balancer(found.name, found.topology.balancer, found.topology.http)
     _write(render_haproxy(plan), out)
+
+
+@app.command("compose")
+def compose(
+    out: Annotated[
+        str, typer.Option("--out", metavar="FOLDER", help="A folder below the product's.")
+    ] = "deploy",
+    product: ProductFolder = None,
+    topology: TopologyName = None,
+) -> None:
+    """An image and a Compose file for one machine: the product and all that it runs on."""
+    from tenfold.runtimes.containers.compose import decide_compose, render_files
+
+    found = source(product, topology, None)
+    if not found.topology.shared:
+        raise UserMistakeError(
+            f"The topology {found.topology.name!r} keeps its data in SQLite and is one process, "
+            "which needs none of these containers. Name one on PostgreSQL with --topology."
+        )
+    if not (found.root / "pyproject.toml").is_file():
+        raise UserMistakeError(
+            f"There is no pyproject.toml in {found.root}, by which the image could install the "
+            "product. Write one, and export again."
+        )
+    folder = found.root / out
+    folder.mkdir(parents=True, exist_ok=True)
+    depth = len(folder.relative_to(found.root).parts)
+    plan = decide_compose(found, "/".join([".."] * depth) or ".", out)
+    for name, text in render_files(plan).items():
+        _write(text, folder / name)
 
 
 def _write(text: str, out: Path | None) -> None:

@@ -169,6 +169,7 @@ def _changed(before: ProductFile, now: ProductFile) -> Sequence[str]:
         "data": (before.data_dir, now.data_dir),
         "http.host": (old.http.host, new.http.host),
         "http.port": (old.http.port, new.http.port),
+        "processes.web (to or from 0)": (old.processes.web > 0, new.processes.web > 0),
         "database.kind": (old.database.kind, new.database.kind),
         "database.url": (old.database.url, new.database.url),
     }

@@ -26,6 +26,7 @@ from tenfold.runtimes.links import Assignment
 from tenfold.runtimes.listening import bind, bracketed, greeting, refuse_open_doors
 from tenfold.runtimes.lock import DataLock
 from tenfold.runtimes.log_pump import LogPump
+from tenfold.runtimes.processes import decide_processes
 from tenfold.runtimes.restarts import RestartServer
 from tenfold.runtimes.spawning import COMMAND, Spawning
 from tenfold.runtimes.topology import ProductFile
@@ -75,12 +76,14 @@ def supervise(source: ProductFile, supervision: Supervision, lock: DataLock) -> 
     """
     limits = source.topology.http
     refuse_open_doors(limits, source.origins)
-    listener = bind(limits, wait_s=_ORPHANS_S)
+    serves = any(each.serves for each in decide_processes(source.topology.processes))
+    listener = bind(limits, wait_s=_ORPHANS_S) if serves else None
     pump = LogPump(supervision.log.fileno())
     try:
         return asyncio.run(_Supervisor(source, supervision, lock, listener, pump).run())
     finally:
-        listener.close()
+        if listener is not None:
+            listener.close()
         pump.close()
 
 
@@ -90,14 +93,13 @@ class _Supervisor:
         source: ProductFile,
         supervision: Supervision,
         lock: DataLock,
-        listener: socket.socket,
+        listener: socket.socket | None,
         pump: LogPump,
     ) -> None:
         self._source = source
         self._supervision = supervision
         self._lock = lock
         self._listener = listener
-        self._port: int = listener.getsockname()[1]
         self._pump = pump
         self._fleet = Fleet(source, supervision.read, self._spawning, self._assign, supervision.say)
         self._restarts = RestartServer(self._fleet.restart, lambda: self._fleet.states)
@@ -116,7 +118,8 @@ class _Supervisor:
                 for task in self._tasks:
                     task.cancel()
                 await asyncio.gather(*self._tasks, return_exceptions=True)
-                self._listener.close()  # whoever comes now is turned away, and does not wait
+                if self._listener is not None:
+                    self._listener.close()  # whoever comes now is turned away, and does not wait
                 await self._until(self._hurried, self._fleet.drain(self._order))
             finally:
                 await self._restarts.stop()
@@ -213,7 +216,7 @@ class _Supervisor:
             file=str(source.file),
             topology=source.topology.name,
             overrides=dict(self._supervision.overrides),
-            listener=self._listener.fileno(),
+            listener=None if self._listener is None else self._listener.fileno(),
             people=self._supervision.log.isatty(),
             within_s=_stop_timeout_s(source),
         )
@@ -221,15 +224,13 @@ class _Supervisor:
     def _greeting(self) -> str:
         source = self._source
         processes = source.topology.processes
+        runs = f"{processes.web} web, {processes.workers} workers (process {self._lock.holder.pid})"
+        name, topology = source.name, source.topology.name
+        if self._listener is None:
+            return f"{name} · topology {topology} · runs {runs}\nCtrl-C drains and stops."
         host = bracketed(source.topology.http.host)
-        return greeting(
-            source.name,
-            source.topology.name,
-            source.mounts,
-            source.data_dir,
-            f"http://{host}:{self._port}",
-            f"{processes.web} web, {processes.workers} workers (process {self._lock.holder.pid})",
-        )
+        url = f"http://{host}:{self._listener.getsockname()[1]}"
+        return greeting(name, topology, source.mounts, source.data_dir, url, runs)
 
 
 def _tell_one(done: asyncio.Task[None]) -> None:
