@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from datetime import datetime
 from typing import Any
 
 import msgspec
+import structlog
 
 from tenfold.contracts.envelope import Envelope, Principal
+from tenfold.contracts.errors import TenfoldError
 from tenfold.contracts.operations import Kind
+from tenfold.path.attempts import error_text
 from tenfold.path.background import NoArguments
 from tenfold.path.delivery import Delivery
 from tenfold.path.module import ModuleRuntime, new_trace
@@ -29,9 +32,14 @@ from tenfold.runtimes.roles import Role
 from tenfold.runtimes.settings import QueueLimits
 from tenfold.runtimes.wiring import Wiring
 
-__all__ = ["BackgroundWork"]
+__all__ = ["GENERATIONS", "BackgroundWork"]
 
 MAIN_TENANT = "main"
+GENERATIONS = "#generations"
+"""What follows a module's name in a notice that generations of its projections have changed."""
+_REFRESH_S = 10.0
+_GRACE_S = 5.0
+_log = structlog.get_logger("tenfold.host")
 
 
 class BackgroundWork:
@@ -62,7 +70,8 @@ class BackgroundWork:
         self.rebuilds = Rebuilds(self.projections)
         self._schedules: dict[str, Schedules] = {}
         self._followers: dict[str, list[str]] = {name: [] for name in shapes}
-        self._unfinished: dict[str, list[str]] = {}
+        self._leads = False
+        self._refreshing: set[asyncio.Task[None]] = set()
         self._retention: Retention | None = None
 
     async def add(self, name: str, runtime: ModuleRuntime, owners: dict[str, Any]) -> None:
@@ -118,6 +127,8 @@ class BackgroundWork:
         Queues are worked by every process that works. Of those one leads: it follows the
         logs, keeps the schedules, trims, and rebuilds projections.
         """
+        if self._stores.shared and self.projections:
+            self._spawn(self._refresh_now_and_then())
         if not role.works:
             return
         if not self._stores.shared:
@@ -131,6 +142,12 @@ class BackgroundWork:
 
     async def _lead(self) -> None:
         """Begin what only one process does at a time."""
+        unfinished: dict[str, set[str]] = {}
+        for name, projections in self.projections.items():
+            # What was known at the start may be long past: others may have led meanwhile.
+            outdated = await self._opened[name].tidy()
+            unfinished[name] = {*outdated, *await projections.refresh()}
+        self._leads = True
         for relay in self.relays.values():
             relay.start()
         for schedules in self._schedules.values():
@@ -151,12 +168,13 @@ class BackgroundWork:
             )
         )
         self._retention.start()
-        for module, names in self._unfinished.items():
-            for name in {*names, *self._opened[module].outdated}:
+        for module, names in unfinished.items():
+            for name in names:
                 await self.rebuilds.go_on(module, name)
 
     async def _follow_again(self) -> None:
         """End what only one process does, since another does it now or is to."""
+        self._leads = False
         await self.rebuilds.stop()
         if self._retention is not None:
             await self._retention.stop()
@@ -174,6 +192,9 @@ class BackgroundWork:
     async def end(self, drain_s: float) -> None:
         """Finish or give back what runs, within a bound, and stop the rest."""
         await self._stores.stop_leading()
+        for task in self._refreshing:
+            task.cancel()
+        await asyncio.gather(*self._refreshing, return_exceptions=True)
         await self._follow_again()
         await asyncio.gather(*(worker.drain(drain_s) for worker in self.workers.values()))
 
@@ -185,12 +206,50 @@ class BackgroundWork:
             for follower in self._followers[module]:
                 self.relays[follower].wake()
 
-    def hear_others(self, module: str) -> None:
-        """Wake whoever may have something to do after a commit of another process."""
+    def hear_others(self, module: str, *, generations: bool) -> None:
+        """Wake whoever may have something to do after a commit of another process.
+
+        Args:
+            generations: what was changed is which generations of its projections there are.
+        """
+        if generations:
+            if module in self.projections:
+                self._spawn(self._refresh(module))
+            return
         if module in self.workers:
             self.workers[module].wake()
         for follower in self._followers.get(module, ()):
             self.relays[follower].wake()
+
+    async def rebuild(self, module: str, name: str, *, anew: bool, partial: bool) -> int:
+        """Begin a rebuild here, or let the process that leads do it. See `Host.rebuild`."""
+        if self._stores.shared and not self._leads and module in self.projections:
+            return await self.projections[module].ask(name, anew=anew, partial=partial)
+        return await self.rebuilds.begin(module, name, anew=anew, partial=partial)
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._refreshing.add(task)
+        task.add_done_callback(self._refreshing.discard)
+
+    async def _refresh(self, module: str) -> None:
+        """Learn which generations there are; whoever leads goes on with those being built."""
+        try:
+            unfinished = await self.projections[module].refresh()
+            await self._opened[module].refresh_generations()
+        except TenfoldError as error:  # the next look makes up for it
+            _log.warning("generations_not_read", module=module, error=error_text(error))
+            return
+        if self._leads:
+            for name in unfinished:
+                await self.rebuilds.go_on(module, name)
+
+    async def _refresh_now_and_then(self) -> None:
+        """A notice may be missed."""
+        while True:
+            await asyncio.sleep(_REFRESH_S)
+            for module in self.projections:
+                await self._refresh(module)
 
     async def _follow(
         self,
@@ -212,6 +271,7 @@ class BackgroundWork:
                 clock=self._around.clock,
                 stop=self._around.stops.relay,
                 transfers=self._stores.transfers(name, sources),
+                on_added=lambda: self._stores.tell(name),
             ),
             feeds.get(None, []),
         )
@@ -226,9 +286,12 @@ class BackgroundWork:
                 feeds={p: group for p, group in feeds.items() if p is not None},
                 moved=worker.moved,
                 on_swap=self._opened[name].answer_from,
+                shared=self._stores.shared,
+                on_change=lambda: self._stores.tell(f"{name}{GENERATIONS}"),
+                grace_s=_GRACE_S if self._stores.shared else 0.0,
             )
         )
-        self._unfinished[name] = await projections.load()
+        await projections.load()
         relay.follow(projections.active_feeds())
         self.relays[name] = relay
         self.projections[name] = projections

@@ -28,7 +28,7 @@ from tenfold.path.witness import (
 )
 from tenfold.ports.clock import Clock, Ids, RandomIds, SystemClock
 from tenfold.ports.news import CommitNews
-from tenfold.runtimes.background import BackgroundWork
+from tenfold.runtimes.background import GENERATIONS, BackgroundWork
 from tenfold.runtimes.opening import OpenedModule, Stores, Surroundings
 from tenfold.runtimes.reflection import read_module
 from tenfold.runtimes.rest import wait_for_rest
@@ -231,7 +231,7 @@ class Host:
         Returns: the number of the generation that is being built.
         Raises: UnknownProjectionError, LogTrimmedError (NOT_DONE).
         """
-        return await self._background.rebuilds.begin(module, name, anew=anew, partial=partial)
+        return await self._background.rebuild(module, name, anew=anew, partial=partial)
 
     async def rebuilt(self, module: str, name: str) -> None:
         """Return when the rebuild of a projection has ended, if one runs."""
@@ -288,10 +288,12 @@ class Host:
 
         return tell
 
-    def _hear_others(self, module: str) -> None:
-        """Another process has committed something of a module."""
-        self._background.hear_others(module)
-        self._signals[module].fire()
+    def _hear_others(self, topic: str) -> None:
+        """Another process has committed something of a module, or changed its generations."""
+        module = topic.removesuffix(GENERATIONS)
+        if module in self._signals:  # else it is of a newer version of the product
+            self._background.hear_others(module, generations=module != topic)
+            self._signals[module].fire()
 
     async def _settled(
         self, module: ModuleRuntime, names: list[str], order_key: str, tenant: str, wait_s: float

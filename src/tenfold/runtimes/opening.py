@@ -66,6 +66,13 @@ class OpenedModule(Protocol):
         """Let queries read the generations that are active now."""
         ...
 
+    async def tidy(self) -> list[str]:
+        """Drop what a life before left over of projections; for the process that leads.
+
+        Returns: projections that need a rebuild.
+        """
+        ...
+
     def answer_from(self, projection: str, generation: int) -> None:
         """Let queries read another generation of a projection from now on."""
         ...
@@ -107,8 +114,12 @@ class Stores(Protocol):
         """
         ...
 
+    def tell(self, topic: str) -> None:
+        """Let other processes know of something: the name of a module that has committed."""
+        ...
+
     async def listen(self, hear: Callable[[str], None]) -> None:
-        """Tell from now on which module another process may have committed something of."""
+        """Call `hear` from now on with what other processes tell."""
         ...
 
     async def lead(

@@ -156,7 +156,7 @@ class PostgresStores:
             stops=self._around.stops,
         )
         database = PostgresDatabase(store, self._replicas)
-        opened = _OpenedSchema(store, database, resources, outdated)
+        opened = _OpenedSchema(store, database, resources, generations, outdated)
         self._opened[shape.name] = opened
         return opened
 
@@ -167,6 +167,10 @@ class PostgresStores:
             source: PostgresTransfer(session, quoted(source), source, self._around.clock)
             for source in sources
         }
+
+    def tell(self, topic: str) -> None:
+        """Let other processes know of something. See `Stores.tell`."""
+        self._wakeups.tell(topic)
 
     async def listen(self, hear: Callable[[str], None]) -> None:
         """Hear what other processes tell after their commits. See `Stores.listen`."""
@@ -248,8 +252,10 @@ class _OpenedSchema:
         store: PostgresStore,
         database: PostgresDatabase,
         resources: Resources,
+        generations: PostgresGenerations,
         outdated: list[str],
     ) -> None:
+        self._generations = generations
         self.store = store
         self.database = database
         self.resources = resources
@@ -270,6 +276,10 @@ class _OpenedSchema:
         """Let queries read the generations that are active now."""
         states = await self.resources.generations.state()
         self.store.generations = {name: state.active for name, state in states.items()}
+
+    async def tidy(self) -> list[str]:
+        """Drop what is left over of projections. See `OpenedModule.tidy`."""
+        return await self._generations.tidy()
 
     def answer_from(self, projection: str, generation: int) -> None:
         """Let queries read another generation of a projection from now on."""

@@ -76,6 +76,9 @@ class SqliteStores:
         """One module's file, for whoever moves it."""
         return next(each.store for each in self._opened if each.store.module == module)
 
+    def tell(self, topic: str) -> None:
+        """Nothing: there is no other process."""
+
     async def listen(self, hear: Callable[[str], None]) -> None:
         """Nothing: there is no other process."""
 
@@ -130,6 +133,10 @@ class _OpenedFile:
         """Let queries read the generations that are active now."""
         states = await self.resources.generations.state()
         self.store.generations = {name: state.active for name, state in states.items()}
+
+    async def tidy(self) -> list[str]:
+        """Nothing is left over: it was dropped when the file was opened."""
+        return self.outdated
 
     def answer_from(self, projection: str, generation: int) -> None:
         """Let queries read another generation of a projection from now on."""
