@@ -223,6 +223,21 @@ BEGIN
         SELECT f.place, f.id, f.lane, f.alone FROM found f
         WHERE f.lane IS NULL OR f.lane NOT IN (SELECT lane FROM busy)
     ),
+    -- Nearly always what was found of the free lanes is their fronts already: nothing of theirs was
+    -- set aside, and nothing that was not read comes before what was.
+    plain AS MATERIALIZED (
+        SELECT NOT EXISTS (SELECT FROM found f WHERE f.waits = 4)
+            AND NOT EXISTS (
+                SELECT FROM {s}.tenfold_queue q WHERE q.waits >= 2 AND q.lane = ANY (
+                    ARRAY(SELECT f.lane FROM free f WHERE f.lane IS NOT NULL))
+            )
+            AND r.lowest = r.highest
+            AND (r.count < p_window OR NOT EXISTS (
+                SELECT FROM {s}.tenfold_queue q WHERE q.waits = 1 AND q.priority < r.lowest))
+            AS so
+        FROM (SELECT count(*) AS count, min(f.priority) AS lowest, max(f.priority) AS highest
+              FROM found f) AS r
+    ),
     -- Where something to be claimed may stand: an entry without a lane, one that runs alone, the
     -- first that was met of a lane.
     units AS MATERIALIZED (
@@ -231,11 +246,14 @@ BEGIN
             UNION ALL
             SELECT min(f.place), NULL, f.lane, 0 FROM free f
             WHERE f.lane IS NOT NULL AND f.alone = 0 GROUP BY f.lane
-        ) AS u ORDER BY u.place
+        ) AS u WHERE NOT (SELECT so FROM plain) ORDER BY u.place
     ),
-    -- Read unit by unit, and no further than is wanted.
     chosen AS MATERIALIZED (
-        SELECT r.id, u.lane, u.alone, u.place, r.nth FROM units u, LATERAL (
+        (SELECT f.id, f.lane, f.alone, f.place, 1::bigint AS nth FROM free f
+         WHERE (SELECT so FROM plain) ORDER BY f.place LIMIT p_want)
+        UNION ALL
+        -- Read unit by unit, and no further than is wanted.
+        (SELECT r.id, u.lane, u.alone, u.place, r.nth FROM units u, LATERAL (
             SELECT u.id, 1::bigint AS nth WHERE u.lane IS NULL
             UNION ALL
             SELECT u.id, 1::bigint WHERE u.lane IS NOT NULL AND u.id IS NOT NULL AND NOT EXISTS (
@@ -263,8 +281,8 @@ BEGIN
                 WHERE u.id IS NULL
                 WINDOW w AS (ORDER BY r.id ROWS UNBOUNDED PRECEDING)
             ) AS c WHERE NOT c.stopped
-        ) AS r
-        LIMIT p_want
+         ) AS r
+         LIMIT p_want)
     )
     SELECT (SELECT array_agg(c.id ORDER BY c.place, c.nth) FROM chosen c),
            (SELECT array_agg(c.lane ORDER BY c.place, c.nth) FROM chosen c),
