@@ -42,13 +42,25 @@ async def _rests(modules: Mapping[str, ModuleRuntime], besides: Collection[str])
         if await count_undelivered(modules, runtime, most=1):
             return False
     for runtime in modules.values():
-        if runtime.name not in besides and (await runtime.queue.backlog()).due:
+        if runtime.name not in besides and not await _is_idle(runtime):
             return False
     # What a queue's work has published meanwhile is in a log again.
     for runtime in modules.values():
         if await count_undelivered(modules, runtime, most=1):
             return False
     return True
+
+
+async def _is_idle(runtime: ModuleRuntime) -> bool:
+    """Whether nothing can be claimed and nothing runs; what waits for its lane is neither.
+
+    Behind an entry that is tried again later its lane's others are due, and cannot be claimed.
+    """
+    due = await runtime.queue.next_due()
+    if due is not None and due <= runtime.clock.now():
+        return False
+    counts = await runtime.queue.counts()
+    return not any(states.get("running") for states in counts.values())
 
 
 async def count_undelivered(
