@@ -81,16 +81,12 @@ class Endpoint:
         address = None
         if self._has_limits:
             address = self._addresses.of(scope, headers)
-        if product.door is not None:
-            refused = product.door.look(
-                self.label,
-                principal,
-                product.tenant,
-                address,
-                arrived=exchange.arrival is not None,
-            )
-            if refused is not None:
-                raise refused
+        arrived = exchange.arrival is not None
+        door = product.door
+        if door is not None and (
+            refused := door.look(self.label, principal, product.tenant, address, arrived=arrived)
+        ):
+            raise refused
         query: bytes = scope["query_string"]
         if self._takes_body:
             if query:
@@ -102,12 +98,7 @@ class Endpoint:
         if self._is_command:
             key = idempotency_key(headers)
             if key is None and self._key_required:
-                raise UnreadableRequestError(
-                    "This command needs an Idempotency-Key header, so that it can be sent again "
-                    "safely. Send a new UUID for each new piece of work.",
-                    field="Idempotency-Key",
-                    detail="is required and missing",
-                )
+                raise _key_missing()
             wait_s = wait_of(headers, product.settings.max_wait_s)
         cookies = product.settings.position_cookies
         position = position_of(headers, cookies=cookies)
@@ -132,12 +123,7 @@ class Endpoint:
                 raise
             raise ClientGoneError from None
         answer = self._writer.write(reply, arguments, headers, form, wait_s)
-        if (
-            cookies
-            and reply.position is not None
-            and reply.position != position
-            and not answer.is_public
-        ):
+        if cookies and not answer.is_public and reply.position not in (None, position):
             answer.headers.append(position_cookie(reply.position))
         if reply.allowances:
             answer.headers += limit_headers(reply.allowances)
@@ -158,6 +144,15 @@ class Endpoint:
                 detail="is required and empty",
             )
         return self._reader.of_body(values, body, form)
+
+
+def _key_missing() -> UnreadableRequestError:
+    return UnreadableRequestError(
+        "This command needs an Idempotency-Key header, so that it can be sent again safely. Send "
+        "a new UUID for each new piece of work.",
+        field="Idempotency-Key",
+        detail="is required and missing",
+    )
 
 
 def _refuse_query(query: bytes) -> None:
