@@ -70,7 +70,9 @@ def cdn(tmp_path: Path) -> Iterator[Cdn]:
     if nginx is None:
         missing("nginx", "Install it from the system's packages.")
     caller = Caller(HttpSettings(position_cookies=True))
-    caller.entry.kept = Shown(token=None, age_s=5, left_s=55, tags=("main/shop/price:tea",))
+    caller.entry.kept = Shown(
+        target="shop.price", age_s=5, left_s=55, tags=("main/shop/price:tea",)
+    )
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]

@@ -102,6 +102,7 @@ async def test_an_event_purges_and_is_tried_again_until_it_is_taken(
     bench = ShopBench(tmp_path)
     await bench.start(settings=CacheSettings(purge_url=cdn.url))
     try:
+        await bench.host.idle()  # the relay knows from where on it follows
         await bench.shop.set_price("tea", 1)  # answered without waiting for any purge
         wanted = {surrogate_key("main/shop/product:tea"), surrogate_key("main/tells/told:tea")}
         taken: set[str] = set()

@@ -13,9 +13,9 @@ TARGET = "/v1/prices/green%20tea"
 TAGS = ("main/shop/price:green tea", "main/shop/all")
 
 
-def keeping(age_s: float = 20.0, token: str | None = None) -> Caller:
+def keeping(age_s: float = 20.0) -> Caller:
     caller = Caller(HttpSettings(position_cookies=True))
-    caller.entry.kept = Shown(token=token, age_s=age_s, left_s=60 - age_s, tags=TAGS)
+    caller.entry.kept = Shown(target="shop.price", age_s=age_s, left_s=60 - age_s, tags=TAGS)
     return caller
 
 

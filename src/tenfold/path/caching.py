@@ -23,7 +23,7 @@ from tenfold.contracts.envelope import Envelope, Principal
 from tenfold.path.cache_counts import CacheCounts
 from tenfold.path.filling import Fill, Filled, Filler, FillParts
 from tenfold.path.fills import FillPositions
-from tenfold.path.kept import Kept, Life, Shown, decide_covered, decide_early, decide_use
+from tenfold.path.kept import Kept, Life, Shown, Trail, decide_covered, decide_early, decide_use
 from tenfold.path.operations import CompiledOperation
 from tenfold.path.positions import read_token
 from tenfold.ports.cache import Cache, CacheUnavailableError, FirstTier, Found, Slot
@@ -184,7 +184,7 @@ class CachedQuery:
         found = self._caching.find(slot)
         if found is not None and decide_use(self.life, found.left_s) == "fresh":
             kept = _decode_kept(found.value)
-            verdict = decide_covered(kept, message.token)
+            verdict = decide_covered(kept, seen_by(message))
             if verdict == "covered":
                 self.counts.first += 1
                 if decide_early(self.life, found.left_s, kept.cost_s, self._caching.throw()):
@@ -200,7 +200,7 @@ class CachedQuery:
         fill = self._fill(message, slot, arguments)
         running, new = self._caching.fill(fill)
         filled = await asyncio.shield(running)
-        verdict = "covered" if filled.stale else decide_covered(filled.kept, message.token)
+        verdict = "covered" if filled.stale else decide_covered(filled.kept, seen_by(message))
         if verdict == "place" and not (new and self._tags):
             return await self._by_place(message, slot, arguments)
         if verdict == "older":
@@ -222,7 +222,7 @@ class CachedQuery:
         found = await self._caching.confirm(slot)
         if found is not None and decide_use(self.life, found.left_s) == "fresh":
             kept = _decode_kept(found.value)
-            if decide_covered(kept, message.token) != "older":
+            if decide_covered(kept, seen_by(message)) != "older":
                 self.counts.confirmed += 1
                 return self._hand(message, slot, kept, found.left_s)
         running, _ = self._caching.fill(self._fill(message, slot, arguments), anew=True)
@@ -247,22 +247,24 @@ class CachedQuery:
             envelope=envelope,
             arguments=arguments,
             slot=slot,
-            token=message.token,
+            token=seen_by(message),
             life=self.life,
             counts=self.counts,
         )
-        if message.token is not None:
-            fill.rank = rank_of(message.token, self._module)
+        if fill.token is not None:
+            fill.rank = rank_of(fill.token, self._module)
         return fill
 
     def _hand(self, message: Message, slot: Slot, kept: Kept, left_s: float) -> Any:
         """Decode an answer for one caller, who shares it with nobody."""
-        message.shown = Shown(
-            token=kept.shows,
-            age_s=max(self.life.keep_s - left_s, 0.0),
-            left_s=left_s - self.life.stale_s,
-            tags=slot.tags,
+        trail: Trail | None = message.trail
+        if trail is None:
+            trail = message.trail = Trail(None)
+        age_s = max(self.life.keep_s - left_s, 0.0)
+        shown = Shown(
+            target=self.target, age_s=age_s, left_s=left_s - self.life.stale_s, tags=slot.tags
         )
+        trail.show(kept.shows, shown)
         return self._decode(kept.value)
 
     def slot(self, envelope: Envelope, arguments: msgspec.Struct) -> Slot:
@@ -283,6 +285,12 @@ class CachedQuery:
             key=blake2b(text, digest_size=16).digest(),
             tags=tuple(tag_name(tenant, module, tag.fill(arguments)) for tag in self._tags),
         )
+
+
+def seen_by(message: Message) -> str | None:
+    """The token of whoever asks; None where it came without."""
+    trail: Trail | None = message.trail
+    return None if trail is None else trail.token
 
 
 def rank_of(token: str, module: str) -> int:

@@ -34,7 +34,7 @@ from tenfold.path.admit import (
 from tenfold.path.door import Door
 from tenfold.path.entry import Incoming, Reply
 from tenfold.path.handle import deadline_error, decide_outcome
-from tenfold.path.kept import also_shown
+from tenfold.path.kept import Trail
 from tenfold.path.limit import Limit
 from tenfold.path.limits import Allowance
 from tenfold.path.module import ModuleRuntime, new_trace
@@ -281,19 +281,16 @@ class Calls:
             if incoming.position is not None:
                 behind = not await self._positions.reached(operation, incoming.position)
             message.freshness = freshness = await self._positions.freshness(incoming.position)
-            message.token = incoming.position
+            if incoming.position is not None:
+                message.trail = Trail(incoming.position)
             value = await operation.answer(message, incoming.arguments)
             position = await self._positions.after_read(incoming.position, freshness)
-            shown = message.shown
-            if shown is None:
-                return Reply(value=value, trace=trace, position=position, behind=behind)
-            return Reply(
-                value=value,
-                trace=trace,
-                position=merge_tokens(position, shown.token),
-                behind=behind,
-                kept=shown if operation.cached is not None else None,
-            )
+            trail = message.trail
+            kept = None
+            if trail is not None:
+                position = merge_tokens(position, trail.shows)
+                kept = trail.of(operation.target)
+            return Reply(value=value, trace=trace, position=position, behind=behind, kept=kept)
         key = incoming.idempotency_key
         outcome = await operation.carry(
             message,
@@ -406,13 +403,14 @@ class Calls:
         if operation.is_query:
             message.freshness = parent.freshness
             message.decision = options.decision and (parent.decision or parent.kind is not _QUERY)
-            message.token = parent.token
-            if parent.asked is not None:
-                parent.asked.append(operation)
-                message.asked = parent.asked
+            trail = parent.trail
+            if trail is not None:
+                message.trail = trail
+                if trail.asked is not None:
+                    trail.asked.append(operation)
             value = await operation.answer(message, arguments)
-            if message.shown is not None:
-                parent.shown = also_shown(parent.shown, message.shown)
+            if trail is None:
+                parent.trail = message.trail
             return value
         key = decide_call_key(operation, parent, options.key)
         if isinstance(key, TenfoldError):

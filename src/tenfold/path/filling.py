@@ -20,7 +20,7 @@ from tenfold.contracts.errors import (
 from tenfold.path.cache_counts import CacheCounts
 from tenfold.path.fills import FillPositions
 from tenfold.path.handle import deadline_error
-from tenfold.path.kept import Kept, Life, decide_covered, decide_use
+from tenfold.path.kept import Kept, Life, Trail, decide_covered, decide_use
 from tenfold.path.operations import CompiledOperation
 from tenfold.ports.cache import Cache, CacheUnavailableError, Claim, FirstTier, Found, Slot, Wish
 from tenfold.ports.unit import Message
@@ -250,7 +250,8 @@ class Filler:
         started = time.perf_counter()
         try:
             before = await parts.positions.before(fill.operation)
-            message.asked = asked = list[CompiledOperation]()
+            message.trail = trail = Trail(None)
+            trail.asked = asked = list[CompiledOperation]()
             value = await fill.operation.answer(message, fill.arguments)
             shows = await parts.positions.after()
         except BaseException as error:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
@@ -14,7 +14,7 @@ __all__ = [
     "Kept",
     "Life",
     "Shown",
-    "also_shown",
+    "Trail",
     "decide_covered",
     "decide_early",
     "decide_use",
@@ -55,22 +55,42 @@ class Life(msgspec.Struct, frozen=True):
 
 
 class Shown(msgspec.Struct, frozen=True):
-    """What a message was answered with from the cache.
+    """One answer from the cache, for clients that keep it on.
 
-    `token` is what its caller has seen by that; `age_s` and `left_s` are for
-    clients that keep it on; `left_s` is below 0 where it is old and was given
-    because no new one could be had.
+    `target` is the query's; `left_s` is below 0 where the answer is old and was
+    given because no new one could be had.
     """
 
-    token: str | None
-    age_s: float = 0.0
-    left_s: float = 0.0
+    target: str
+    age_s: float
+    left_s: float
     tags: tuple[str, ...] = ()
 
 
-def also_shown(one: Shown | None, other: Shown) -> Shown:
-    """What a query has shown that asked others: their callers have seen all of it."""
-    return other if one is None else Shown(token=merge_tokens(one.token, other.token))
+class Trail:
+    """What goes with a question and those that it asks on, where kept answers may matter.
+
+    `token` is what its caller has seen. `shows` is what kept answers have shown
+    to it, as a token, and `kept` the last of them. `asked` are the queries that
+    were asked on the way, where the answer will be kept.
+    """
+
+    __slots__ = ("asked", "kept", "shows", "token")
+
+    def __init__(self, token: str | None) -> None:
+        self.token = token
+        self.shows: str | None = None
+        self.kept: Shown | None = None
+        self.asked: list[Any] | None = None
+
+    def of(self, target: str) -> Shown | None:
+        """The answer that was given, if it is this query's own."""
+        return self.kept if self.kept is not None and self.kept.target == target else None
+
+    def show(self, shows: str | None, kept: Shown) -> None:
+        """Note an answer that the question, or one that it asked on, was given."""
+        self.shows = merge_tokens(self.shows, shows)
+        self.kept = kept
 
 
 def decide_use(life: Life, left_s: float) -> Literal["fresh", "old"]:

@@ -157,7 +157,6 @@ class Message:
     """
 
     __slots__ = (
-        "asked",
         "calls",
         "decision",
         "deadline",
@@ -169,8 +168,7 @@ class Message:
         "kind",
         "module",
         "projection",
-        "shown",
-        "token",
+        "trail",
         "unit",
     )
 
@@ -187,12 +185,8 @@ class Message:
         self.decision = False
         self.freshness: Freshness | None = None
         """How new its reads must be, where there are replicas to read from."""
-        self.token: str | None = None
-        """What its caller has seen, for answers that were kept."""
-        self.shown: Any = None
-        """What a kept answer has shown to it; None where none has."""
-        self.asked: list[Any] | None = None
-        """The queries asked on its way, where its answer will be kept."""
+        self.trail: Any = None
+        """What goes with a question where kept answers may matter; None where none has."""
         self.projection: str | None = None
         self.generation = 1
         self.host: Any = None
