@@ -301,6 +301,18 @@ def test_a_projection_answers_from_the_same_generation(
     assert asked(postgres_url, "SELECT to_regclass('orders.order_history__1')::text") == [(None,)]
 
 
+def test_a_row_that_the_target_cannot_store_is_named(data: Path, postgres_url: str) -> None:
+    fill(data, 50)
+    with closing(sqlite3.connect(data / "orders.db")) as connection, connection:
+        connection.execute("UPDATE orders SET reason = 'a' || char(0) WHERE id = ?", (bytes(16),))
+    said = refused(data, postgres_url)
+    assert "A row of orders.orders cannot be stored" in said
+    assert str(UUID(int=0)) in said
+    with closing(sqlite3.connect(data / "orders.db")) as connection, connection:
+        connection.execute("UPDATE orders SET reason = NULL")
+    assert moved(data, postgres_url)["pause_s"] == 0
+
+
 def test_a_target_that_is_altered_meanwhile_is_told(
     data: Path, running: StoreProcess, postgres_url: str
 ) -> None:

@@ -13,7 +13,7 @@ from typing import Any, Final, TypeVar
 
 import asyncpg
 
-from tenfold.runtimes.moving.errors import MoveMismatchError
+from tenfold.runtimes.moving.errors import MoveMismatchError, MoveRefusedError
 from tenfold.runtimes.moving.tables import TableCopy, quoted
 from tenfold.runtimes.moving.values import fingerprint
 
@@ -242,13 +242,44 @@ class TableMove:
         )
 
     async def _insert(self, records: Sequence[tuple[Any, ...]]) -> None:
-        if records:
-            await self._target.copy_records_to_table(
-                self.copy.name,
-                schema_name=self.copy.module,
-                columns=list(self.copy.columns),
-                records=records,
-            )
+        """Add rows. Raises MoveRefusedError naming the one that the target does not take."""
+        if not records:
+            return
+        try:
+            async with self._target.transaction():
+                await self._add(records)
+        except (asyncpg.PostgresConnectionError, OSError):
+            raise
+        except (asyncpg.PostgresError, asyncpg.InterfaceError, TypeError, ValueError) as error:
+            for record in records:
+                await self._try(record)
+            raise MoveRefusedError(
+                f"Rows of {self.copy.module}.{self.copy.name} cannot be added together: {error}. "
+                "Nothing was switched over. Run the move again."
+            ) from error
+
+    async def _add(self, records: Sequence[tuple[Any, ...]]) -> None:
+        await self._target.copy_records_to_table(
+            self.copy.name,
+            schema_name=self.copy.module,
+            columns=list(self.copy.columns),
+            records=records,
+        )
+
+    async def _try(self, record: tuple[Any, ...]) -> None:
+        """Add a row, to see whether it can be, and take it back."""
+        trial = self._target.transaction()
+        await trial.start()
+        try:
+            await self._add([record])
+        except (asyncpg.PostgresError, asyncpg.InterfaceError, TypeError, ValueError) as error:
+            raise MoveRefusedError(
+                f"A row of {self.copy.module}.{self.copy.name} cannot be stored in PostgreSQL: "
+                f"{error}. Nothing was switched over. Its key is {self.copy.key_of(record)!r}: "
+                "change it at the source, and run the move again."
+            ) from error
+        finally:
+            await trial.rollback()
 
     async def _delete(self, keys: Sequence[Key]) -> None:
         for part in _pages(iter(keys), _PAGE):

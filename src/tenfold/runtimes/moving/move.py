@@ -14,6 +14,7 @@ from typing import Final
 
 import asyncpg
 
+from tenfold.adapters.postgres.errors import unavailable
 from tenfold.adapters.sqlite.migrate import pending
 from tenfold.contracts.structs import Struct
 from tenfold.ports.clock import RandomIds, SystemClock
@@ -76,8 +77,17 @@ async def move(plan: MovePlan, say: Callable[[str], None]) -> Moved:
     Args:
         say: is told how far it is, a sentence at a time.
     Raises: MoveRefusedError, MoveMismatchError, PauseTooLongError (NOT_DONE): the source
-        goes on as it was, and what was copied stays for the next try.
+        goes on as it was, and what was copied stays for the next try. StoreUnavailableError
+        where the target was lost: the same, and the source's process may refuse writes until it
+        is started again, where it was lost at the very end.
     """
+    try:
+        return await _moved(plan, say)
+    except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+        raise unavailable("The target of the move", error) from error
+
+
+async def _moved(plan: MovePlan, say: Callable[[str], None]) -> Moved:
     directory = plan.source.data_dir
     async with AsyncExitStack() as stack:
         watching = await _watching(stack, directory)

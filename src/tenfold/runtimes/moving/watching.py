@@ -136,12 +136,12 @@ class Watched:
         say(f"Switched over. Process {pid}, which ran the source, is asked to stop.")
         if self._pulse is not None:
             self._pulse.cancel()
-        os.kill(pid, signal.SIGTERM)
+        _ask_to_end(pid)
         began, hurried = time.monotonic(), False
         while (holder := holder_of(self._directory)) is not None and holder.pid == pid:
             waited = time.monotonic() - began
             if waited > _AGAIN_S and not hurried:
-                os.kill(pid, signal.SIGTERM)  # what it still does cannot be committed
+                _ask_to_end(pid)  # what it still does cannot be committed
                 hurried = True
             if waited > _STOP_S:
                 say(f"Process {pid} still runs, and writes no more: end it.")
@@ -180,3 +180,10 @@ class Watched:
     async def _call(self, name: str, **arguments: Any) -> Any:
         bound = self._binders[name]((), arguments)
         return await self._client.call(self._operations[name], bound, CallOptions())
+
+
+def _ask_to_end(pid: int) -> None:
+    try:
+        os.kill(pid, signal.SIGTERM)
+    except ProcessLookupError:
+        pass  # it has ended
