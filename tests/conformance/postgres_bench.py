@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 from tenfold.runtimes.settings import DatabaseSettings
@@ -17,3 +18,9 @@ class PostgresProbe(Probe):
     def __init__(self, url: str, folder: Path) -> None:
         database = DatabaseSettings(kind="postgres", url=url)
         super().__init__(folder, Topology(name="growth", database=database))
+
+    async def start(self) -> None:
+        """Until this process leads: only then are the relays and schedules at work."""
+        await super().start()
+        while await self.host.modules["ledger"].queue.next_due() is None:  # its schedule's
+            await asyncio.sleep(0.005)
