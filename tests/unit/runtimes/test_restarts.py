@@ -1,0 +1,104 @@
+"""Asking a supervisor, and processes that cannot begin."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tenfold.contracts.errors import TenfoldError, UserMistakeError
+from tenfold.runtimes.links import Assignment
+from tenfold.runtimes.lock import DataLock
+from tenfold.runtimes.log_pump import LogPump
+from tenfold.runtimes.restarts import (
+    NotSupervisedError,
+    ProcessState,
+    RestartFailedError,
+    RestartServer,
+    ask_restart,
+    ask_states,
+)
+from tenfold.runtimes.roles import Role
+from tenfold.runtimes.spawning import Child, ProcessNotStartedError, Spawning
+
+pytestmark = pytest.mark.anyio
+STATE = ProcessState(name="web-1", role=Role.WEB, state="ready", pid=7, restarts=0)
+
+
+async def asked(folder: Path, restart: Callable[[Callable[[str], None]], object]) -> list[str]:
+    async def carry(tell: Callable[[str], None]) -> None:
+        restart(tell)
+
+    lock = DataLock.acquire(folder, "tenfold run")
+    server = RestartServer(carry, lambda: [STATE])
+    await server.start(Path(lock.holder.control).parent)
+    told: list[str] = []
+    try:
+        assert await ask_states(folder) == [STATE]
+        await ask_restart(folder, told.append)
+    finally:
+        await server.stop()
+        lock.release()
+    return told
+
+
+async def test_each_step_is_told(tmp_path: Path) -> None:
+    assert await asked(tmp_path, lambda tell: [tell("one"), tell("two")]) == ["one", "two"]
+
+
+async def test_a_restart_that_fails_says_why(tmp_path: Path) -> None:
+    def fail(error: Exception) -> Callable[[Callable[[str], None]], object]:
+        def restart(_: Callable[[str], None]) -> None:
+            raise error
+
+        return restart
+
+    with pytest.raises(RestartFailedError, match=r"No luck\. Processes that were not replaced"):
+        await asked(tmp_path, fail(TenfoldError("No luck.")))
+    with pytest.raises(UserMistakeError, match="A mistake"):
+        await asked(tmp_path, fail(UserMistakeError("A mistake.")))
+    with pytest.raises(RestartFailedError, match="It raised ZeroDivisionError"):
+        await asked(tmp_path, fail(ZeroDivisionError()))
+
+
+async def test_nobody_is_asked_where_nothing_is_supervised(tmp_path: Path) -> None:
+    with pytest.raises(NotSupervisedError, match="No product runs on the data"):
+        await ask_states(tmp_path)
+    lock = DataLock.acquire(tmp_path, "tenfold run")
+    try:
+        with pytest.raises(NotSupervisedError, match="supervises no processes at this moment"):
+            await ask_states(tmp_path)
+    finally:
+        lock.release()
+
+
+async def test_a_process_that_ends_at_once_is_not_started(tmp_path: Path) -> None:
+    out = os.open(tmp_path / "log", os.O_WRONLY | os.O_CREAT)
+    pump = LogPump(out)
+    spawning = Spawning(
+        pump=pump,
+        environ=os.environ,
+        start_timeout_s=30,
+        stop_timeout_s=5,
+        command=(sys.executable, "-c", "import sys; print('bye'); sys.exit(3)"),
+    )
+    assignment = Assignment(name="web-1", file="x", topology="growth")
+    child = Child(spawning, assignment)
+    loop = asyncio.get_running_loop()
+    # uvloop keeps SIGCHLD to itself, and a supervisor runs on the standard loop.
+    watching = loop.create_task(_reap(child))
+    with pytest.raises(ProcessNotStartedError, match="web-1 ended with exit code 3 before it was"):
+        await child.begun()
+    await watching
+    pump.close()
+    os.close(out)
+    assert (tmp_path / "log").read_text() == "web-1 | bye\n"
+
+
+async def _reap(child: Child) -> None:
+    while not child.reap():
+        await asyncio.sleep(0.01)
