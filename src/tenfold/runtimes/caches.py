@@ -8,6 +8,8 @@ from typing import Any
 from tenfold.adapters.memory.cache import MemoryCache
 from tenfold.contracts.operations import Kind
 from tenfold.contracts.structs import Struct
+from tenfold.observe.cache import cache_metrics
+from tenfold.observe.metrics import Counter, Gauge
 from tenfold.path.caching import Caching
 from tenfold.path.delivery import Delivery
 from tenfold.path.dropping import Drops, ModuleDrops
@@ -59,6 +61,17 @@ class Caches:
     async def stop(self) -> None:
         """End fills that run, and let go of what is kept."""
         await self.caching.stop()
+
+    def metrics(self) -> list[Gauge | Counter]:
+        """What it has counted, for /metrics."""
+        near = self.near
+        return cache_metrics(
+            self.caching,
+            self.drops,
+            entries=near.entries,
+            held_bytes=near.held_bytes,
+            evicted=near.evicted,
+        )
 
     def attach_delivery(self, delivery: Delivery, module: ModuleRuntime) -> None:
         """Let what a module's background work commits drop kept answers."""
