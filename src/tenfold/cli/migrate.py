@@ -88,7 +88,9 @@ def status(
         return
     rows = []
     for each in found:
-        rows.append([each.module, each.at or "nothing", "" if each.pending else "up to date"])
+        said = "" if each.pending else "up to date"
+        said = "ahead of this code" if each.ahead else said
+        rows.append([each.module, each.at or "nothing", said])
         for step in each.pending:
             kind = f"{step.phase}, backfill" if step.backfill else step.phase
             rows.append(["", "", f"pending ({kind}): {step.told}"])

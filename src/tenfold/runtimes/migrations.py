@@ -19,6 +19,7 @@ from tenfold.tables.revisions import (
     PHASES,
     Phase,
     backfill_of,
+    is_ahead,
     mistakes,
     phase_of,
     read_script,
@@ -50,10 +51,14 @@ class PendingStep(Struct):
 
 
 class ModuleStatus(Struct):
-    """How far one module's migrations are. `at` is empty before the first."""
+    """How far one module's migrations are. `at` is empty before the first.
+
+    `ahead` where it is at a revision that this code does not have.
+    """
 
     module: str
     at: str
+    ahead: bool
     pending: list[PendingStep]
     backfills: list[BackfillProgress]
 
@@ -85,21 +90,23 @@ async def status_of(product: Product) -> list[ModuleStatus]:
     found = []
     for name, folder in _folders(product):
         heads, backfills = await _state(product, name)
-        left = _left(name, folder, heads)
-        at = ", ".join(heads)
-        pending = {step.revision for step in left}
+        left = _left(name, folder, heads, ahead_ok=True)
+        pending = {step.revision for step in left or []}
         found.append(
             ModuleStatus(
                 module=name,
-                at=at,
-                pending=left,
+                at=", ".join(heads),
+                ahead=left is None,
+                pending=left or [],
                 backfills=[b for b in backfills if not b.ended or b.revision in pending],
             )
         )
     return found
 
 
-async def plan_of(product: Product, phases: Sequence[Phase]) -> MigrationPlan:
+async def plan_of(
+    product: Product, phases: Sequence[Phase], *, ahead_ok: bool = False
+) -> MigrationPlan:
     """What `migrate_modules` would apply. Changes nothing.
 
     A schema that has no revision yet gets all phases, and no findings: nobody
@@ -110,7 +117,7 @@ async def plan_of(product: Product, phases: Sequence[Phase]) -> MigrationPlan:
     waiting: list[PendingStep] = []
     for name, folder in _folders(product):
         heads, _ = await _state(product, name)
-        left = _left(name, folder, heads)
+        left = _left(name, folder, heads, ahead_ok=ahead_ok)
         if not left:
             continue
         wanted = _wanted(left, phases if heads else PHASES)
@@ -129,12 +136,15 @@ async def migrate_modules(
     phases: Sequence[Phase] = PHASES,
     hearer: Hearer | None = None,
     limits: MigrationLimits | None = None,
+    *,
+    ahead_ok: bool = False,
 ) -> list[tuple[str, str]]:
     """Apply what is pending in every module. SQLite's files must be locked by the caller.
 
     Args:
         phases: PostgreSQL only; a file has one process, and gets all.
         limits: PostgreSQL only.
+        ahead_ok: PostgreSQL only: pass over a module whose schema newer code has migrated.
     Returns: module and revision of what was applied, in order.
     Raises: MigrationError (NOT_DONE) for the revision it names, those before it
         stay; MigrationRefusedError where a revision would break the code that runs;
@@ -143,7 +153,7 @@ async def migrate_modules(
     hearer = hearer or Hearer()
     applied: list[tuple[str, str]] = []
     if product.topology.shared:
-        plan = await plan_of(product, phases)
+        plan = await plan_of(product, phases, ahead_ok=ahead_ok)
         refusal = decide_refusal(plan.findings)
         if refusal:
             raise MigrationRefusedError(refusal)
@@ -160,6 +170,7 @@ async def migrate_modules(
                 phases=phases,
                 limits=limits,
                 on_batch=on_batch,
+                ahead_ok=ahead_ok,
             )
         else:
             from tenfold.adapters.sqlite.migrate import migrate as migrate_file
@@ -195,7 +206,13 @@ async def _state(product: Product, module: str) -> tuple[tuple[str, ...], list[B
     return read_heads(file), read_backfills(file)
 
 
-def _left(module: str, folder: Path, heads: tuple[str, ...]) -> list[PendingStep]:
+def _left(
+    module: str, folder: Path, heads: tuple[str, ...], *, ahead_ok: bool
+) -> list[PendingStep] | None:
+    """What is not applied yet; None where the database is ahead of the folder and may be."""
+    script = read_script(module, folder)
+    if ahead_ok and is_ahead(script, heads):
+        return None
     with mistakes(module, str(folder)):
         return [
             PendingStep(
@@ -204,7 +221,7 @@ def _left(module: str, folder: Path, heads: tuple[str, ...]) -> list[PendingStep
                 phase=phase_of(step.revision),
                 backfill=backfill_of(step.revision) is not None,
             )
-            for step in steps_from(read_script(module, folder), heads)
+            for step in steps_from(script, heads)
         ]
 
 

@@ -23,11 +23,11 @@ from tenfold.adapters.postgres.session import PoolSession
 from tenfold.adapters.postgres.store import PostgresStore
 from tenfold.adapters.postgres.transfer import PostgresTransfer
 from tenfold.adapters.postgres.wakeups import Wakeups
-from tenfold.contracts.errors import StoreUnavailableError
 from tenfold.path.module import Resources
 from tenfold.ports.news import CommitNews
 from tenfold.ports.replicas import Replicas
 from tenfold.ports.transfer import Transfer
+from tenfold.runtimes.moving.arrival import await_arrival
 from tenfold.runtimes.opening import (
     ModuleTables,
     OpenedModule,
@@ -54,8 +54,6 @@ _MARK = f"""
 INSERT INTO {PRODUCT_SCHEMA}.marks (name, value) VALUES ($1, $2) ON CONFLICT (name) DO NOTHING
 """
 _MARKED = f"SELECT value FROM {PRODUCT_SCHEMA}.marks WHERE name = $1"
-_HAS_MOVES = f"SELECT to_regclass('{PRODUCT_SCHEMA}.moves') IS NOT NULL"
-_UNFINISHED = f"SELECT source, state FROM {PRODUCT_SCHEMA}.moves WHERE state <> 'done'"
 _COLUMNS = """
 SELECT column_name FROM information_schema.columns
 WHERE table_schema = $1 AND table_name = $2
@@ -103,11 +101,11 @@ class PostgresStores:
                 "SELECT pg_advisory_xact_lock($1)", lock_key("create", PRODUCT_SCHEMA)
             )
             await connection.execute(_PRODUCT)
-            if not self._moving_in:
-                await _refuse_half_moved(connection)
             await connection.execute(_MARK, "server", secrets.token_hex(4))
             return str(await connection.fetchval(_MARKED, "server"))
 
+        if not self._moving_in:
+            await await_arrival(session)
         server = await session.write(prepare)
         if self._replica_pools:
             limits = ReplicaLimits(
@@ -229,8 +227,15 @@ class PostgresStores:
 
         await session.write(platform)
         if shape.migrations is not None:
-            # The code of before may run on it still, so what it needs stays.
-            await migrate(self._settings.url, shape.name, shape.migrations, phases=("before",))
+            # Old code may run on it still, so what it needs stays; and new code may have been
+            # here before, which the check below is content with as long as all is there.
+            await migrate(
+                self._settings.url,
+                shape.name,
+                shape.migrations,
+                phases=("before",),
+                ahead_ok=True,
+            )
         elif tables.own and not around.create_tables:
             raise no_migrations(shape.name, tables.own)
 
@@ -284,18 +289,6 @@ class _OpenedSchema:
     def answer_from(self, projection: str, generation: int) -> None:
         """Let queries read another generation of a projection from now on."""
         self.store.generations = {**self.store.generations, projection: generation}
-
-
-async def _refuse_half_moved(connection: Any) -> None:
-    if not await connection.fetchval(_HAS_MOVES):
-        return
-    moving = await connection.fetchrow(_UNFINISHED)
-    if moving is not None:
-        raise StoreUnavailableError(
-            f"The product's data is being moved here from {moving['source']}, and that has not "
-            f"ended: it is {moving['state']}. Nothing was started. Run `tenfold move` to its end "
-            "first, or name another database."
-        )
 
 
 def _pool_settings(settings: DatabaseSettings, url: str, target: str) -> PoolSettings:

@@ -45,12 +45,12 @@ async def prepare(product: Product, phase: Phase) -> str:
     bound_s = product.topology.processes.start_timeout_s * _SHARE
     limits = MigrationLimits(retry_s=bound_s, backfill_s=bound_s)
     if phase is Phase.BEFORE:
-        said = _said(await migrate_modules(product, ("before",), limits=limits))
+        said = _said(await migrate_modules(product, ("before",), limits=limits, ahead_ok=True))
         if product.seed is not None:
             async with hosted(product, Role.WEB, seed=True):
                 pass
         return said
-    said = _said(await migrate_modules(product, limits=limits))
+    said = _said(await migrate_modules(product, limits=limits, ahead_ok=True))
     return " ".join(filter(None, [said, await _unfinished(product)]))
 
 

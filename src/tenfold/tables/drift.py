@@ -38,8 +38,9 @@ class Drift(Struct):
 def decide_drift(module: str, declared: Facts, found: Facts) -> list[Drift]:
     """The differences, tables first, each with what belongs to it.
 
-    Of a table that is missing, or that nobody declares, only that is said. A check that is there under another name counts as there: nothing but its
-    name would differ.
+    Of a table that is missing, or that nobody declares, only that is said. A check
+    that is there under another name counts as there: nothing but its name would
+    differ.
     """
     renamed = _renamed(declared, found)
     drifts = []

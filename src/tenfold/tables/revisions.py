@@ -37,6 +37,7 @@ __all__ = [
     "Phase",
     "backfill_of",
     "fingerprint_of",
+    "is_ahead",
     "mistakes",
     "next_steps",
     "phase_of",
@@ -96,6 +97,12 @@ def next_steps(script: ScriptDirectory, heads: Any, phases: Sequence[Phase] = PH
 def steps_from(script: ScriptDirectory, heads: Any) -> list[Any]:
     """All steps from a database's revision to the newest, in order."""
     return list(script._upgrade_revs("head", heads))
+
+
+def is_ahead(script: ScriptDirectory, heads: Sequence[str]) -> bool:
+    """Whether a database is at a revision that the folder does not have, as newer code's may."""
+    known = {revision.revision for revision in script.walk_revisions()}
+    return not known.issuperset(heads)
 
 
 def phase_of(revision: Any) -> Phase:

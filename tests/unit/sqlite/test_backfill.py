@@ -89,7 +89,7 @@ def test_killed_in_the_middle_it_goes_on_where_it_was(file: Path, tmp_path: Path
 
 
 def test_one_that_cannot_be_run_is_told_with_its_revision(file: Path, tmp_path: Path) -> None:
-    steps = folder(tmp_path, FIRST, FILL.replace("length(tenant)", "nothing"))
-    with pytest.raises(MigrationError, match=r"revision 0002 .*no such column: nothing"):
+    steps = folder(tmp_path, FIRST, FILL.replace("length(tenant)", "no_such"))
+    with pytest.raises(MigrationError, match=r"revision 0002 .*no such column: no_such"):
         migrate(file, "shop", steps)
     assert migrate(file, "shop", folder(tmp_path, FIRST, FILL)) == ["0002 fill things"]

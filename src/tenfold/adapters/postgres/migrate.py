@@ -39,6 +39,7 @@ from tenfold.tables.revisions import (
     Phase,
     backfill_of,
     fingerprint_of,
+    is_ahead,
     mistakes,
     next_steps,
     phase_of,
@@ -128,6 +129,7 @@ async def migrate(
     phases: Sequence[Phase] = PHASES,
     limits: MigrationLimits | None = None,
     on_batch: Progress = lambda _: None,
+    ahead_ok: bool = False,
 ) -> list[str]:
     """Bring a module's schema to the newest revision of its folder.
 
@@ -140,6 +142,8 @@ async def migrate(
         phases: which revisions are applied. The first of another phase is where it ends;
             a schema that has none yet gets all.
         on_batch: told how far a backfill is, after each batch.
+        ahead_ok: whether a schema may be at a revision that the folder does not have.
+            Old code that begins again during a roll-out, or is rolled back to, finds it so.
     Returns: the revisions applied by this process, in order and as `on_step` was told
         them; empty where there was nothing to do.
     Raises: MigrationError (NOT_DONE): the revisions before the one it names are
@@ -157,6 +161,9 @@ async def migrate(
     run = _Run(work, script, on_step, on_batch)
     try:
         async with _turn(work) as beside:
+            if ahead_ok and is_ahead(script, await read_heads(beside, module)):
+                _log.warning("The schema of module %s is ahead of this code's revisions.", module)
+                return []
             await run.apply_all(beside)
             if run.complete:
                 await _record(work, fingerprint, changed=bool(run.applied))
