@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from tenfold.adapters.valkey.cache import ValkeyCache
+from tenfold.contracts.errors import HandlerFaultError
 from tenfold.ports.cache import Cache, CacheUnavailableError
 from tenfold.ports.clock import SystemClock
 from tenfold.runtimes.roles import Role
@@ -98,6 +99,16 @@ async def test_a_computation_that_failed_is_taken_over(fleet: Fleet) -> None:
     assert (await second).value.price == 255
     with pytest.raises(Exception, match="asked to fail"):
         await first
+
+
+async def test_a_computation_that_failed_gives_its_lease_back(fleet: Fleet) -> None:
+    one = await fleet.add()
+    far: Any = one.caches.caching.far
+    one.doings.fail = ZeroDivisionError("asked to fail")
+    with pytest.raises(HandlerFaultError):
+        await one.shop.price("tea")
+    assert await far._client.keys("*:t:*")
+    assert await far._client.keys("*:l:*") == []
 
 
 async def test_a_write_drops_what_the_others_hold(fleet: Fleet) -> None:
