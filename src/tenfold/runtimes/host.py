@@ -12,6 +12,7 @@ from tenfold.contracts.envelope import OPERATOR, Principal
 from tenfold.contracts.errors import OverloadedError
 from tenfold.path.calls import Calls
 from tenfold.path.delivery import Delivery
+from tenfold.path.door import Door
 from tenfold.path.entry import Entry
 from tenfold.path.module import ModuleRuntime
 from tenfold.path.operations import CompiledOperation, compile_operations
@@ -29,6 +30,7 @@ from tenfold.path.witness import (
 from tenfold.ports.clock import Clock, Ids, RandomIds, SystemClock
 from tenfold.ports.news import CommitNews
 from tenfold.runtimes.background import GENERATIONS, BackgroundWork
+from tenfold.runtimes.doors import Doorkeeper, door_settings, fed_queues, open_door
 from tenfold.runtimes.opening import OpenedModule, Stores, Surroundings
 from tenfold.runtimes.reflection import read_module
 from tenfold.runtimes.rest import wait_for_rest
@@ -79,6 +81,7 @@ class Host:
         self._opened: dict[str, OpenedModule] = {}
         self.modules: dict[str, ModuleRuntime] = {}
         self._calls: Calls | None = None
+        self._doors: Doorkeeper | None = None
         self._signals = {name: Signal() for name in self._shapes}
         self._hooked: list[ModuleRuntime] = []
         self._background = BackgroundWork(
@@ -114,6 +117,8 @@ class Host:
                 self._hooked.append(runtime)
             await self._stores.listen(self._hear_others)
             await self._background.start(role)
+            if self._doors is not None:
+                self._doors.start()
         except BaseException:
             await self._end(0.0)
             raise
@@ -137,6 +142,11 @@ class Host:
                 await _hook(runtime.instance, "stopping")
         finally:
             await self._close(drain_s)
+
+    @property
+    def door(self) -> Door | None:
+        """What turns away what is too much."""
+        return None if self._doors is None else self._doors.door
 
     @property
     def entry(self) -> Entry:
@@ -266,8 +276,17 @@ class Host:
             for short, operation in compiled.items():
                 operations[f"{name}.{short}"] = operation
         epochs = {name: await runtime.outbox.epoch() for name, runtime in self.modules.items()}
+        self._doors = open_door(
+            door_settings(self.product.name, self.product.topology),
+            self.operations,
+            self.modules,
+            fed_queues(self._shapes, self._wiring.publishers),
+            self._around.clock,
+            self._around.ids,
+        )
         self._calls = Calls(
             operations,
+            door=self._doors.door,
             clock=self._around.clock,
             ids=self._around.ids,
             stops=self._around.stops,
@@ -310,6 +329,8 @@ class Host:
         return True
 
     async def _close(self, drain_s: float) -> None:
+        if self._doors is not None:
+            await self._doors.stop()
         self._opened.clear()
         await self._stores.close(max(drain_s, _CLOSE_S))
 

@@ -22,9 +22,11 @@ from tenfold.contracts.envelope import OPERATOR
 from tenfold.contracts.errors import TenfoldError
 from tenfold.edges.http.app import http_app
 from tenfold.edges.http.asgi import ASGIApp
+from tenfold.edges.http.front import Front
 from tenfold.edges.http.settings import HttpProduct, HttpSettings, ReadinessState
 from tenfold.observe.metrics import render_metrics
 from tenfold.runtimes.draining import Drain, DrainOrder
+from tenfold.runtimes.front_protocol import Acceptor, fronted
 from tenfold.runtimes.gauges import Gauges
 from tenfold.runtimes.http_protocol import bounded_protocol
 from tenfold.runtimes.listening import bind, bracketed, greeting, refuse_open_doors
@@ -130,7 +132,7 @@ async def serve_http(
     if wish.asked.is_set():
         return
     state = _Readiness()
-    server = _Server(_config(process, state, drain), drain)
+    server = _Server(_config(process, state, drain, listener), drain)
     serving = asyncio.create_task(_listen(server, listener))
     asked = asyncio.create_task(wish.asked.wait())
     began = asyncio.create_task(server.began.wait())
@@ -190,6 +192,9 @@ class _Server(uvicorn.Server):
             each.close()
         for connection in itertools.chain(*waiting):
             await asyncio.get_running_loop().connect_accepted_socket(self._protocol, connection)
+        acceptor: Acceptor | None = getattr(self.config.http_protocol_class, "acceptor", None)
+        if acceptor is not None:
+            await acceptor.settle()
         self._drain.begin(keep_idle=self.keep_idle)
         try:
             async with asyncio.timeout(self.config.timeout_graceful_shutdown):
@@ -264,14 +269,19 @@ def signals(wish: StopWish, *, interrupt: bool = True) -> Iterator[None]:
             signal.signal(number, signal.SIG_IGN)
 
 
-def _config(process: RunningProduct, state: _Readiness, drain: Drain) -> uvicorn.Config:
+def _config(
+    process: RunningProduct, state: _Readiness, drain: Drain, listener: socket.socket
+) -> uvicorn.Config:
     limits = process.product.topology.http
-    app = http_app(process.host.entry, _http_product(process, state))
+    http = _http_product(process, state)
+    app = http_app(process.host.entry, http)
     protocol = bounded_protocol(
         max_head_bytes=limits.max_header_bytes + limits.max_target_bytes,
         head_timeout_s=limits.header_timeout_s,
         drain=drain,
     )
+    if http.door is not None and http.door.shedder is not None:
+        protocol = fronted(protocol, Front(http, http.door.shedder), listener)
     return uvicorn.Config(
         app,
         http=protocol,
@@ -313,7 +323,10 @@ def _http_product(process: RunningProduct, state: _Readiness) -> HttpProduct:
             max_wait_s=limits.max_wait_s,
             allowed_origins=limits.allowed_origins,
             allowed_hosts=_allowed_hosts(limits),
+            trusted_proxies=limits.trusted_proxies,
+            forwarded_header=limits.forwarded_header,
         ),
+        door=host.door,
         mounts=_mounts(process),
         edge=host.stops.edge,
     )

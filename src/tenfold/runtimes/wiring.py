@@ -73,6 +73,11 @@ class Wiring:
             )
         return found
 
+    @property
+    def publishers(self) -> dict[type, str]:
+        """The module that publishes each event."""
+        return {event: module for event, (module, _) in self._by_event.items()}
+
     def feeds(self, module: str) -> dict[str | None, list[Feed]]:
         """What a module subscribes to: by projection, and under None the module itself."""
         found: dict[str | None, list[Feed]] = {}
