@@ -405,9 +405,7 @@ class Calls:
             message.decision = options.decision and (parent.decision or parent.kind is not _QUERY)
             trail = parent.trail
             if trail is not None:
-                message.trail = trail
-                if trail.asked is not None:
-                    trail.asked.append(operation)
+                message.trail = trail.on(operation)
             value = await operation.answer(message, arguments)
             if trail is None:
                 parent.trail = message.trail

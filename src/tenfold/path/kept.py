@@ -83,6 +83,12 @@ class Trail:
         self.kept: Shown | None = None
         self.asked: list[Any] | None = None
 
+    def on(self, query: Any) -> Trail:
+        """The trail of a query that is asked on the way: the same, which notes it."""
+        if self.asked is not None:
+            self.asked.append(query)
+        return self
+
     def of(self, target: str) -> Shown | None:
         """The answer that was given, if it is this query's own."""
         return self.kept if self.kept is not None and self.kept.target == target else None
