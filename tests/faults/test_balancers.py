@@ -24,6 +24,7 @@ from tests.faults.callers import Callers
 from tests.faults.store_process import free_port
 from tests.faults.supervised import Supervised
 
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 _SETTINGS = {"web": 2, "workers": 0, "balanced": 1}
 _APT = {"nginx": "nginx-light", "haproxy": "haproxy"}
 
@@ -40,7 +41,9 @@ def program(name: str) -> str:
 
 def plan_of(machines: list[Supervised], port: int) -> BalancerPlan:
     servers = tuple(f"127.0.0.1:{machine.port}" for machine in machines)
-    settings = BalancerSettings(listen=f"127.0.0.1:{port}", servers=servers, check_s=0.3, max_connections=500)
+    settings = BalancerSettings(
+        listen=f"127.0.0.1:{port}", servers=servers, check_s=0.3, max_connections=500
+    )
     return decide_balancer("plain", settings, HttpLimits(keep_alive_s=3.0))
 
 

@@ -12,6 +12,8 @@ import pytest
 from tests.faults.callers import Callers
 from tests.faults.supervised import APP, Supervised
 
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+
 
 @pytest.fixture
 def supervised(tmp_path: Path) -> Iterator[Supervised]:

@@ -16,6 +16,7 @@ import pytest
 from tests.faults.callers import Callers
 from tests.faults.supervised import APP, Supervised, alive
 
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 _SOON_S = 30.0
 
 

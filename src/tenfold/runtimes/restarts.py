@@ -33,6 +33,8 @@ __all__ = [
 
 _SOCKET = "restart.sock"
 _MOST = 65_536
+_START_S = 60.0
+_POLL_S = 0.05
 _log = logging.getLogger("tenfold.supervisor")
 
 
@@ -182,22 +184,7 @@ async def ask_states(data_dir: Path) -> list[ProcessState]:
 
 
 async def _ask(data_dir: Path, question: Question) -> AsyncIterator[Told | States | Ended]:
-    holder = holder_of(data_dir)
-    if holder is None:
-        raise NotSupervisedError(
-            f"No product runs on the data in {data_dir}. Nothing was done. Start it with "
-            "`tenfold run`, or name its directory with --data or TENFOLD_DATA."
-        )
-    path = Path(holder.control).with_name(_SOCKET)
-    try:
-        reader, writer = await asyncio.open_unix_connection(str(path), limit=_MOST)
-    except OSError as error:
-        raise NotSupervisedError(
-            f"Process {holder.pid} (`{holder.command}`, {holder.state}) holds the data in "
-            f"{data_dir}, and supervises no processes at this moment. Nothing was done. It may "
-            "just be starting or stopping; a product on SQLite is one process, which is stopped "
-            "and started again."
-        ) from error
+    reader, writer = await _reach(data_dir)
     try:
         writer.write(_encode(question) + b"\n")
         while line := await reader.readline():
@@ -211,6 +198,30 @@ async def _ask(data_dir: Path, question: Question) -> AsyncIterator[Told | State
         )
     finally:
         writer.close()
+
+
+async def _reach(data_dir: Path) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """A connection to the supervisor; one that is just starting is waited for."""
+    until = asyncio.get_running_loop().time() + _START_S
+    while True:
+        holder = holder_of(data_dir)
+        if holder is None:
+            raise NotSupervisedError(
+                f"No product runs on the data in {data_dir}. Nothing was done. Start it with "
+                "`tenfold run`, or name its directory with --data or TENFOLD_DATA."
+            )
+        try:
+            path = Path(holder.control).with_name(_SOCKET)
+            return await asyncio.open_unix_connection(str(path), limit=_MOST)
+        except OSError as error:
+            if holder.state != "starting" or asyncio.get_running_loop().time() >= until:
+                raise NotSupervisedError(
+                    f"Process {holder.pid} (`{holder.command}`, {holder.state}) holds the data in "
+                    f"{data_dir}, and supervises no processes at this moment. Nothing was done. A "
+                    "product on SQLite is one process, which is stopped and started again."
+                ) from error
+        # Another process's progress can only be looked at, not awaited.
+        await asyncio.sleep(_POLL_S)
 
 
 def _raise(ended: Ended) -> None:

@@ -69,6 +69,7 @@ async def test_nobody_is_asked_where_nothing_is_supervised(tmp_path: Path) -> No
     with pytest.raises(NotSupervisedError, match="No product runs on the data"):
         await ask_states(tmp_path)
     lock = DataLock.acquire(tmp_path, "tenfold run")
+    lock.say("serving")
     try:
         with pytest.raises(NotSupervisedError, match="supervises no processes at this moment"):
             await ask_states(tmp_path)
