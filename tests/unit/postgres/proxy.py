@@ -16,6 +16,7 @@ class Proxy:
     def __init__(self, url: str) -> None:
         self._server = urlsplit(url)
         self.url = ""
+        self._port = 0
         self.trips = 0
         self.connections = 0
         self._cut: tuple[bytes, When] | None = None
@@ -30,11 +31,15 @@ class Proxy:
     async def start(self) -> str:
         """Listen on a free port; returns the URL to connect to."""
         self._listening = await asyncio.start_server(self._serve, "127.0.0.1", 0)
-        port = self._listening.sockets[0].getsockname()[1]
+        self._port = port = self._listening.sockets[0].getsockname()[1]
         user = self._server.username or "postgres"
         return urlunsplit(
             self._server._replace(netloc=f"{user}@127.0.0.1:{port}", query="sslmode=disable")
         )
+
+    async def start_again(self) -> None:
+        """Listen at the same port as before."""
+        self._listening = await asyncio.start_server(self._serve, "127.0.0.1", self._port)
 
     async def stop(self) -> None:
         """Close everything."""

@@ -16,6 +16,11 @@ from typing import Any
 
 import asyncpg
 
+from tenfold.adapters.postgres.connecting import (
+    PoolSettings,
+    connect_arguments,
+    local_settings,
+)
 from tenfold.adapters.postgres.errors import is_lost, is_unfixable
 from tenfold.contracts.errors import StoreUnavailableError
 from tenfold.contracts.structs import Struct
@@ -26,27 +31,9 @@ _log = logging.getLogger("tenfold.store")
 _FIRST_WAIT_S = 0.05
 _LONGEST_WAIT_S = 1.0
 _RECOVER_S = 2.0
-
-
-class PoolSettings(Struct):
-    """Where a database is and how it is used; times are in seconds.
-
-    `url` may name several hosts; of those the first that takes writes is used,
-    unless the URL asks for others (`target_session_attrs`). `wait_s` bounds the
-    wait of whoever has no deadline of its own. With `pooler="transaction"`
-    (pgbouncer) nothing is kept on the server between two transactions.
-    """
-
-    url: str
-    size: int = 10
-    connect_timeout_s: float = 5.0
-    wait_s: float = 10.0
-    statement_timeout_s: float = 30.0
-    lock_timeout_s: float = 5.0
-    idle_timeout_s: float = 30.0
-    pooler: str = "none"
-    target: str = "read-write"
-    application: str = "tenfold"
+_LET_PAST = 8
+"""How many are let past whoever waits first, where a connection fits them as it is."""
+_LOOKED_THROUGH = 32
 
 
 class PoolStatistics(Struct):
@@ -65,30 +52,34 @@ class Pooled:
     """One connection of a pool, lent to one user at a time.
 
     `serializable` is the isolation in which it runs a statement that begins no
-    transaction; `plans` is what its user keeps prepared on it.
+    transaction.
     """
 
-    __slots__ = ("epoch", "plans", "raw", "serializable")
+    __slots__ = ("epoch", "raw", "serializable")
 
     def __init__(self, raw: asyncpg.Connection[Any], epoch: int, serializable: bool) -> None:
         self.raw = raw
         self.epoch = epoch
         self.serializable = serializable
-        self.plans: dict[Any, Any] = {}
 
 
 class _Waiter:
     __slots__ = ("future", "serializable")
 
-    def __init__(self, future: asyncio.Future[Pooled], serializable: bool) -> None:
+    def __init__(self, future: asyncio.Future[Pooled], serializable: bool | None) -> None:
         self.future = future
         self.serializable = serializable
+
+    def takes(self, pooled: Pooled) -> bool:
+        """Whether it can be used as it is."""
+        return self.serializable is None or self.serializable is pooled.serializable
 
 
 class Pool:
     """At most `size` connections to one database, for one event loop.
 
-    Guarantees: whoever asks first is served first; a connection that is handed
+    Guarantees: whoever asks first is served first, but for a few whom the
+    connection fits as it is, and who are let past; a connection that is handed
     out is idle, outside a transaction, and not known to be broken; after a
     connection was lost none that stood beside it is handed out again.
     """
@@ -96,7 +87,7 @@ class Pool:
     def __init__(self, settings: PoolSettings) -> None:
         self.settings = settings
         self.transaction_pooler = settings.pooler == "transaction"
-        self.begin_suffix = _local_settings(settings) if self.transaction_pooler else ""
+        self.begin_suffix = local_settings(settings) if self.transaction_pooler else ""
         """What follows a BEGIN where nothing can be set for the whole session."""
         # By isolation: a statement of its own runs in the connection's, and setting that anew
         # costs a round trip.
@@ -104,6 +95,7 @@ class Pool:
         self._waiting: deque[_Waiter] = deque()
         self._open = 0
         self._epoch = 0
+        self._let_past = 0
         self._growing = 0
         self._failing = False
         self._last_failure: BaseException | None = None
@@ -133,7 +125,7 @@ class Pool:
 
     def take_nowait(self, serializable: bool | None = False) -> Pooled | None:
         """A connection of this isolation where one is idle and nobody waits; else None."""
-        if self._waiting:
+        if self._waiting and self._anybody_waits():
             return None
         if serializable is None or self.transaction_pooler:
             return self._idle_one(self._idle[0]) or self._idle_one(self._idle[1])
@@ -154,11 +146,14 @@ class Pool:
         pooled = self.take_nowait(serializable)
         if pooled is not None:
             return pooled
-        pooled = await self._wait(bool(serializable), deadline)
-        fits = serializable is None or pooled.serializable is serializable
-        if not fits and not self.transaction_pooler:
-            await self._switch(pooled, serializable is True)
-        return pooled
+        if self.transaction_pooler:
+            serializable = None
+        while True:
+            pooled = await self._wait(serializable, deadline)
+            if serializable is None or pooled.serializable is serializable:
+                return pooled
+            if await self._switch(pooled, serializable):
+                return pooled
 
     def give_back(self, pooled: Pooled) -> None:
         """Take a connection back; one that is not clean is recovered or closed in the background.
@@ -235,15 +230,17 @@ class Pool:
                 pooled.raw.terminate()
         self._open -= len(leaving)
 
-    async def _wait(self, serializable: bool, deadline: float | None) -> Pooled:
+    async def _wait(self, serializable: bool | None, deadline: float | None) -> Pooled:
         if self._closed:
             raise self._closed_error()
         loop = asyncio.get_running_loop()
-        serializable = serializable and not self.transaction_pooler
         waiter = _Waiter(loop.create_future(), serializable)
         self._waiting.append(waiter)
         self._grow()
-        self._lend_other(serializable)
+        # Nobody else waits where one is idle: lent until there is one of this isolation.
+        other = self._idle[0] or self._idle[1]
+        if other:
+            self._settle(other.pop())
         left = self.settings.wait_s if deadline is None else deadline - time.monotonic()
         # A little before the deadline, so that the caller learns why.
         timer = loop.call_later(left - min(0.1 * left, 0.2), self._too_late, waiter)
@@ -266,24 +263,20 @@ class Pool:
             self._drop(pooled)
         return None
 
-    def _lend_other(self, serializable: bool) -> None:
-        """Lend an idle connection of the other isolation, while one of this is being made."""
-        other = self._idle[not serializable]
-        if len(self._waiting) == 1 and other:
-            self._settle(other.pop())
-
-    async def _switch(self, pooled: Pooled, serializable: bool) -> None:
+    async def _switch(self, pooled: Pooled, serializable: bool) -> bool:
+        """Change the isolation of a connection; False where it was lost over that."""
         level = "serializable" if serializable else "read committed"
         try:
             await pooled.raw.execute(f"SET default_transaction_isolation = '{level}'")
         except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
             self.lose(pooled, error)
-            raise self._unreachable(error) from error
+            return False
         except BaseException:
-            pooled.raw.terminate()
+            pooled.raw.terminate()  # nobody knows which it has
             self.give_back(pooled)
             raise
         pooled.serializable = serializable
+        return True
 
     def _settle(self, pooled: Pooled) -> None:
         """Lend a clean connection to the first who waits, or keep it."""
@@ -291,13 +284,26 @@ class Pool:
             self._drop(pooled)
             self._grow()
             return
-        while self._waiting:
-            waiter = self._waiting.popleft()
-            if not waiter.future.done():
-                self._lent.add(pooled)
-                waiter.future.set_result(pooled)
-                return
+        if self._anybody_waits():
+            self._lent.add(pooled)
+            self._next_for(pooled).future.set_result(pooled)
+            return
         self._idle[pooled.serializable].append(pooled)
+
+    def _next_for(self, pooled: Pooled) -> _Waiter:
+        """The first who waits, or a later one whom it fits without a switch, a few times."""
+        first = self._waiting[0]
+        if first.takes(pooled) or self._let_past >= _LET_PAST:
+            self._let_past = 0
+            return self._waiting.popleft()
+        for at, waiter in enumerate(self._waiting):
+            if at > _LOOKED_THROUGH:
+                break
+            if not waiter.future.done() and waiter.takes(pooled):
+                del self._waiting[at]
+                self._let_past += 1
+                return waiter
+        return self._waiting.popleft()
 
     def _drop(self, pooled: Pooled) -> None:
         self._open -= 1
@@ -346,32 +352,11 @@ class Pool:
     async def _connect_once(self) -> Pooled:
         epoch = self._epoch
         waiter = next((w for w in self._waiting if not w.future.done()), None)
-        serializable = waiter is not None and waiter.serializable and not self.transaction_pooler
-        raw = await asyncpg.connect(**self._arguments(serializable))
+        serializable = waiter is not None and waiter.serializable is True
+        raw = await asyncpg.connect(**connect_arguments(self.settings, serializable))
         self._failing = False
         self._connected += 1
         return Pooled(raw, epoch, serializable)
-
-    def _arguments(self, serializable: bool) -> dict[str, Any]:
-        settings = self.settings
-        arguments: dict[str, Any] = {
-            "dsn": settings.url,
-            "timeout": settings.connect_timeout_s,
-            "statement_cache_size": 0 if self.transaction_pooler else 512,
-            "max_cached_statement_lifetime": 0,
-            "max_cacheable_statement_size": 0,
-        }
-        if "target_session_attrs" not in settings.url:
-            arguments["target_session_attrs"] = settings.target
-        server_settings = {"application_name": settings.application}
-        if not self.transaction_pooler:
-            server_settings |= _settings(settings)
-            if serializable:
-                server_settings["default_transaction_isolation"] = "serializable"
-            else:
-                server_settings["default_transaction_isolation"] = "read committed"
-        arguments["server_settings"] = server_settings
-        return arguments
 
     def _note_failure(self, error: Exception) -> None:
         self._failed += 1
@@ -467,21 +452,3 @@ def _is_clean(raw: asyncpg.Connection[Any]) -> bool:
         and not protocol.is_in_transaction()
         and not protocol._is_cancelling()
     )
-
-
-def _settings(settings: PoolSettings) -> dict[str, str]:
-    return {
-        # With stale statistics the planner compiled for 238 ms before each claim.
-        "jit": "off",
-        "statement_timeout": _ms(settings.statement_timeout_s),
-        "lock_timeout": _ms(settings.lock_timeout_s),
-        "idle_in_transaction_session_timeout": _ms(settings.idle_timeout_s),
-    }
-
-
-def _ms(seconds: float) -> str:
-    return str(int(seconds * 1000))
-
-
-def _local_settings(settings: PoolSettings) -> str:
-    return "".join(f"; SET LOCAL {name} = {value}" for name, value in _settings(settings).items())
