@@ -201,14 +201,48 @@ def test_a_store_moves_while_customers_order(
     _goes_on_there(data.parent / "there", postgres_url, customers.promised)
 
 
-def _goes_on_there(folder: Path, url: str, promised: list[str]) -> None:
-    """The product on the target finishes what was under way, and takes new orders."""
-    settings = {
+def test_who_is_started_on_the_target_beforehand_serves_after_the_switch(
+    data: Path, running: StoreProcess, postgres_url: str
+) -> None:
+    moving = mover(data, postgres_url)
+    assert moving.stdout is not None
+    assert any("copied" in line for line in moving.stdout)
+    moving.send_signal(signal.SIGSTOP)
+    assert "Another process moves" in refused(data, postgres_url)
+    with StoreProcess(data.parent / "there", free_port(), settings=there(postgres_url)) as process:
+        eventually(lambda: "waiting" in process.log.read_text() or None, within_s=60)
+        moving.send_signal(signal.SIGCONT)
+        said, _ = moving.communicate(timeout=120)
+        assert moving.returncode == 0, said
+        assert process.await_ready(60), process.tail()
+        products = (
+            Shop(f"http://127.0.0.1:{process.port}").get("/v1/products?limit=100").body["items"]
+        )
+        assert len(products) == at_source(data, "catalog", "SELECT count(*) FROM products")[0][0]
+        assert process.stop() == 0, process.tail()
+
+
+def test_nothing_starts_on_a_target_that_is_half_there(
+    data: Path, running: StoreProcess, postgres_url: str
+) -> None:
+    moved(data, postgres_url, "--rehearse")
+    with StoreProcess(data.parent / "there", free_port(), settings=there(postgres_url)) as process:
+        process.process.wait(60)
+        assert "Run `tenfold move` to its end" in process.log.read_text()
+
+
+def there(url: str) -> dict[str, str]:
+    """How the store is run on the target."""
+    return {
         "TENFOLD_TOPOLOGY": "growth",
         "TENFOLD_DATABASE_URL": url,
         "TENFOLD_CACHE_URL": "redis://127.0.0.1:1",
     }
-    with StoreProcess(folder, free_port(), settings=settings) as process:
+
+
+def _goes_on_there(folder: Path, url: str, promised: list[str]) -> None:
+    """The product on the target finishes what was under way, and takes new orders."""
+    with StoreProcess(folder, free_port(), settings=there(url)) as process:
         assert process.await_ready(60), process.tail()
         shop = Shop(f"http://127.0.0.1:{process.port}")
 

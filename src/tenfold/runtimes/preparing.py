@@ -41,7 +41,10 @@ async def prepare(product: Product, phase: Phase) -> str:
     if not product.topology.shared or not product.modules:
         return ""
     from tenfold.adapters.postgres.migrate import MigrationLimits
+    from tenfold.runtimes.moving.arrival import is_arriving
 
+    if phase is Phase.BEFORE and await is_arriving(product.topology.database.url):
+        return "The data is being moved here, migrated and seeded: the processes wait for it."
     bound_s = product.topology.processes.start_timeout_s * _SHARE
     limits = MigrationLimits(retry_s=bound_s, backfill_s=bound_s)
     if phase is Phase.BEFORE:

@@ -15,6 +15,7 @@ from typing import Final
 import asyncpg
 
 from tenfold.adapters.postgres.errors import unavailable
+from tenfold.adapters.postgres.migrate import migrate
 from tenfold.adapters.sqlite.migrate import pending
 from tenfold.contracts.structs import Struct
 from tenfold.ports.clock import RandomIds, SystemClock
@@ -146,7 +147,13 @@ async def _open_target(
     stores = PostgresStores(product.topology.database, around, moving_in=True)
     await stores.start()
     stack.push_async_callback(stores.close, 2.0)
-    return {name: await stores.open(shape, lambda _: None) for name, shape in shapes.items()}
+    opened = {}
+    for name, shape in shapes.items():
+        if shape.migrations is not None:
+            # All of them: the source has no older code beside it, and its tables are the newest.
+            await migrate(product.topology.database.url, name, shape.migrations)
+        opened[name] = await stores.open(shape, lambda _: None)
+    return opened
 
 
 class _Move:

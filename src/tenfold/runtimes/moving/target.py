@@ -9,6 +9,7 @@ import msgspec
 
 from tenfold.adapters.postgres.horizon import keep_order
 from tenfold.contracts.structs import Struct
+from tenfold.runtimes.moving.arrival import MOVER_LOCK
 from tenfold.runtimes.moving.errors import MoveRefusedError
 from tenfold.runtimes.moving.source import SourceFile
 from tenfold.runtimes.moving.tables import quoted
@@ -92,6 +93,11 @@ class Target:
 
         Raises: MoveRefusedError where it has data of its own, or another source's.
         """
+        if not await self.connection.fetchval("SELECT pg_try_advisory_lock($1)", MOVER_LOCK):
+            raise MoveRefusedError(
+                "Another process moves into this database. Nothing was changed. Wait for it, or "
+                "end it, and run the move again."
+            )
         await self.connection.execute(_CREATE)
         found = await self.connection.fetchrow(_FOUND, _MARK)
         if found is None:

@@ -105,11 +105,12 @@ class Watched:
         if self._pulse is not None:
             self._pulse.cancel()
             await asyncio.gather(self._pulse, return_exceptions=True)
-        try:
-            async with asyncio.timeout(5):
-                await self._call("forget")
-        except (TenfoldError, TimeoutError):
-            pass  # it has ended, or ends watching by itself
+        if self._modules:
+            try:
+                async with asyncio.timeout(5):
+                    await self._call("forget")
+            except (TenfoldError, TimeoutError):
+                pass  # it has ended, or ends watching by itself
         await self._client.close()
 
     async def begin(self, tables: Tables) -> None:
