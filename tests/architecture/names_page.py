@@ -23,7 +23,7 @@ TABLES = {
     "columns": ("metadata", "tenant", "money", "Uuid", "Instant", "Day", "Minor", "Exact", "Json"),
     "upsert": ("upsert", "incoming"),
     "search": ("SearchIndex", "matches"),
-    "migration": ("create_search_index", "drop_search_index"),
+    "migration": ("Backfill", "create_search_index", "drop_search_index"),
 }
 _HEAD = """\
 # Names for authors

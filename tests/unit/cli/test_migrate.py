@@ -103,7 +103,7 @@ def test_lint_and_plan_find_what_would_break_running_code(shop: Shop) -> None:
     file.write_text(file.read_text().replace('phase = "after"', ""))
     done = shop("lint")
     assert done.returncode == 1
-    assert f"{file}:6: error: drop-before: Code that still runs uses items.legacy." in done.stdout
+    assert f"{file}:8: error: drop-before: Code that still runs uses items.legacy." in done.stdout
     assert shop("plan").returncode == 0  # nobody uses a new schema
     allowance = "# tenfold: lint-ignore drop-before because I say so\n"
     file.write_text(file.read_text() + allowance)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -161,6 +162,12 @@ def test_every_rule_is_shown_and_says_how_to_mend() -> None:
     shown = {rule for _, _, rules in CASES for rule in rules} | {"ignore-without-reason"}
     assert shown == set(RULES)
     assert all(rule.mend for rule in RULES.values())
+
+
+def test_the_page_lists_every_rule() -> None:
+    page = Path(__file__).parents[3] / "docs" / "how-to" / "migrate-without-stopping.md"
+    text = page.read_text(encoding="utf-8").partition("## The rules")[2]
+    assert set(re.findall(r"^\| `([\w-]+)` \|", text, re.MULTILINE)) == set(RULES)
 
 
 def test_a_column_that_a_validated_check_keeps_full_may_be_set_not_null(tmp_path: Path) -> None:
