@@ -46,6 +46,8 @@ class Gauges:
                 value=self._host.in_flight,
             )
         ]
+        if self._host.caches is not None:
+            held += self._host.caches.metrics()
         for name in self._host.modules:
             held += self._of_process(name)
             if name in self._kept:

@@ -30,6 +30,7 @@ from tenfold.path.witness import (
 from tenfold.ports.clock import Clock, Ids, RandomIds, SystemClock
 from tenfold.ports.news import CommitNews
 from tenfold.runtimes.background import GENERATIONS, BackgroundWork
+from tenfold.runtimes.caches import CacheParts, Caches, open_caches
 from tenfold.runtimes.doors import Doorkeeper, door_settings, fed_queues, open_door
 from tenfold.runtimes.opening import OpenedModule, Stores, Surroundings
 from tenfold.runtimes.reflection import read_module
@@ -82,6 +83,7 @@ class Host:
         self.modules: dict[str, ModuleRuntime] = {}
         self._calls: Calls | None = None
         self._doors: Doorkeeper | None = None
+        self._caches: Caches | None = None
         self._signals = {name: Signal() for name in self._shapes}
         self._hooked: list[ModuleRuntime] = []
         self._background = BackgroundWork(
@@ -181,6 +183,11 @@ class Host:
     def healthy(self) -> bool:
         """Whether every module's database still writes."""
         return all(opened.healthy for opened in self._opened.values())
+
+    @property
+    def caches(self) -> Caches | None:
+        """What keeps answers; None where no query asks for it."""
+        return self._caches
 
     @property
     def in_flight(self) -> int:
@@ -298,6 +305,30 @@ class Host:
         self._wiring.hand_over(instances, self._calls)
         for name, runtime in self.modules.items():
             await self._background.add(name, runtime, owners[name])
+        await self._open_caches(operations, epochs)
+
+    async def _open_caches(
+        self, operations: dict[str, CompiledOperation], epochs: dict[str, str]
+    ) -> None:
+        """Keep the answers of queries that say so; nothing is made where none does."""
+        self._caches = caches = open_caches(
+            self.product.topology.cache,
+            CacheParts(
+                product=self.product.name,
+                shapes=self._shapes,
+                modules=self.modules,
+                operations=operations,
+                epochs=epochs,
+                progress=self._background.projections,
+                replicas=self._stores.replicas,
+                clock=self._around.clock,
+                ids=self._around.ids,
+            ),
+        )
+        if caches is not None:
+            for name, runtime in self.modules.items():
+                caches.attach_delivery(self.delivery(name), runtime)
+            await caches.start()
 
     def _news_of(self, name: str) -> Callable[[CommitNews], None]:
         def tell(news: CommitNews) -> None:
@@ -331,6 +362,9 @@ class Host:
     async def _close(self, drain_s: float) -> None:
         if self._doors is not None:
             await self._doors.stop()
+        caches, self._caches = self._caches, None
+        if caches is not None:
+            await caches.stop()
         self._opened.clear()
         await self._stores.close(max(drain_s, _CLOSE_S))
 
