@@ -78,7 +78,7 @@ CREATE TABLE IF NOT EXISTS {s}.tenfold_queue (
     waits smallint NOT NULL,
     alone smallint NOT NULL DEFAULT 0,
     holds boolean NOT NULL DEFAULT false,
-    lane text,
+    lane text COLLATE "C",
     handler text NOT NULL,
     tenant text NOT NULL,
     message_id text NOT NULL,
@@ -145,7 +145,7 @@ CREATE TABLE IF NOT EXISTS {s}.tenfold_claims (
     until timestamptz NOT NULL,
     alone boolean NOT NULL,
     ids bigint[] NOT NULL,
-    lanes text[] NOT NULL
+    lanes text[] COLLATE "C" NOT NULL
 ) WITH (
     autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 500,
     autovacuum_vacuum_cost_delay = 0, vacuum_truncate = off
@@ -164,6 +164,7 @@ CREATE TABLE IF NOT EXISTS {s}.tenfold_floors (
     horizon xid8 NOT NULL,
     next_at timestamptz NOT NULL,
     sweep_at timestamptz NOT NULL,
+    fence bigint NOT NULL DEFAULT 0,
     priorities integer[] NOT NULL DEFAULT '{{}}',
     floors bigint[] NOT NULL DEFAULT '{{}}',
     nexts bigint[] NOT NULL DEFAULT '{{}}'

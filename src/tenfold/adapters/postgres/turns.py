@@ -17,7 +17,8 @@ lock sees what the holder before committed.
 open transaction, however idle, keeps from coming. Claims therefore do not read
 the index from its beginning: for each priority `tenfold_floors` knows an id up
 to which every entry of state DUE is claimed or gone. Entries that become due
-again below the floor get the state AGAIN, which has an index of its own. Ids
+again below the floor get the state AGAIN, which has an index of its own. Live
+claims are looked for from the first one on, for the same reason. Ids
 are not in commit order, so a floor is raised only when all transactions have
 ended that ran when it was found; where one stays open and the way grows long, it
 is raised unproven, and a sweep now and then looks below it.
@@ -168,26 +169,27 @@ LOOK = """
 --   is_full: there was more to read. top, left_over: by priority, the last DUE entry that was
 --       read, and the first of those that are not taken.
 CREATE OR REPLACE FUNCTION {s}.tenfold_look_1(
-    p_want integer, p_window integer, p_priorities integer[], p_floors bigint[],
+    p_want integer, p_window integer, p_loner boolean, p_now {s}.tenfold_floors,
     OUT taken bigint[], OUT lanes text[], OUT alone boolean, OUT blocked bigint[],
     OUT is_full boolean, OUT priorities integer[], OUT top bigint[], OUT left_over bigint[]
 )
 LANGUAGE plpgsql VOLATILE AS $$
 #variable_conflict use_column
 DECLARE
-    v_lows bigint[] := p_priorities::bigint[] || -4294967296;
-    v_highs bigint[] := 4294967296 || p_priorities::bigint[];
-    v_lowest bigint := coalesce((SELECT min(f) FROM unnest(p_floors) AS f), 0);
-    v_loner boolean := EXISTS (SELECT FROM {s}.tenfold_claims c WHERE c.alone);
+    v_priorities integer[] := p_now.priorities;
+    v_floors bigint[] := p_now.floors;
+    v_lows bigint[] := v_priorities::bigint[] || -4294967296;
+    v_highs bigint[] := 4294967296 || v_priorities::bigint[];
+    v_lowest bigint := coalesce((SELECT min(f) FROM unnest(v_floors) AS f), 0);
     v_held boolean := EXISTS (SELECT FROM {s}.tenfold_queue q WHERE q.holds);
     v_alones smallint[];
 BEGIN
     WITH flying AS MATERIALIZED (
-        SELECT unnest(c.ids) AS id FROM {s}.tenfold_claims c
+        SELECT unnest(c.ids) AS id FROM {s}.tenfold_claims c WHERE c.fence >= p_now.fence
     ),
     busy AS MATERIALIZED (
         SELECT l.lane FROM {s}.tenfold_claims c, unnest(c.lanes) AS l (lane)
-        WHERE l.lane IS NOT NULL
+        WHERE c.fence >= p_now.fence AND l.lane IS NOT NULL
         UNION ALL
         SELECT q.lane FROM {s}.tenfold_queue q WHERE v_held AND q.holds AND q.lane IS NOT NULL
     ),
@@ -196,7 +198,7 @@ BEGIN
     found AS MATERIALIZED (
         SELECT f.*, row_number() OVER (ORDER BY f.priority DESC, f.id) AS place
         FROM (
-            SELECT d.* FROM unnest(p_priorities, p_floors) AS r (priority, floor), LATERAL (
+            SELECT d.* FROM unnest(v_priorities, v_floors) AS r (priority, floor), LATERAL (
                 SELECT q.id, q.lane, q.alone, q.priority, q.waits FROM {s}.tenfold_queue q
                 WHERE q.waits = 1 AND q.priority = r.priority AND q.id > r.floor
                   AND q.id NOT IN (SELECT id FROM flying)
@@ -212,7 +214,7 @@ BEGIN
             UNION ALL
             SELECT d.* FROM (
                 SELECT q.id, q.lane, q.alone, q.priority, q.waits FROM {s}.tenfold_queue q
-                WHERE q.waits = 4 AND (q.alone = 0 OR NOT v_loner)
+                WHERE q.waits = 4 AND (q.alone = 0 OR NOT p_loner)
                   AND q.id NOT IN (SELECT id FROM flying)
                 ORDER BY q.priority DESC, q.id LIMIT p_window
             ) AS d
@@ -322,9 +324,10 @@ $$
 """
 FLOORS = """
 -- Raises the floors after a look: what was proven safe meanwhile becomes the floor, and what this
--- look found is what is to be proven next. `p_xmin` is of a snapshot before the look.
+-- look found is what is to be proven next. `p_xmin` is of a snapshot before the look; `p_fence` is
+-- the first claim that lives.
 CREATE OR REPLACE FUNCTION {s}.tenfold_raise_floors_1(
-    p_now {s}.tenfold_floors, p_xmin xid8, p_full boolean,
+    p_now {s}.tenfold_floors, p_xmin xid8, p_fence bigint, p_full boolean,
     p_priorities integer[], p_top bigint[], p_left_over bigint[]
 ) RETURNS void
 LANGUAGE plpgsql VOLATILE AS $$
@@ -339,8 +342,8 @@ DECLARE
 BEGIN
     -- Seldom, since this row leaves dead ones behind too; at once where a priority is new.
     IF p_now.priorities @> coalesce(p_priorities, '{{}}') AND (
-        v_way < 300 OR v_age < interval '10 ms'
-        OR NOT (v_proven OR (v_way > 3000 AND v_age > interval '100 ms'))
+        v_way < 500 OR v_age < interval '30 ms'
+        OR NOT (v_proven OR (v_way > 2000 AND v_age > interval '60 ms'))
     ) THEN
         RETURN;
     END IF;
@@ -360,6 +363,7 @@ BEGIN
                          AS l (priority, top, left_over) USING (priority)
             ) AS u
         ),
+        fence = p_fence,
         horizon = pg_snapshot_xmax(pg_current_snapshot()),
         next_at = clock_timestamp(),
         unproven = unproven OR NOT v_proven;
@@ -395,17 +399,17 @@ $$
 LOOK_FURTHER = """
 -- A look that reads on where what it met is not to be had.
 CREATE OR REPLACE FUNCTION {s}.tenfold_look_further_1(
-    p_want integer, p_now {s}.tenfold_floors,
+    p_want integer, p_loner boolean, p_now {s}.tenfold_floors,
     OUT taken bigint[], OUT lanes text[], OUT alone boolean, OUT blocked bigint[],
     OUT is_full boolean, OUT priorities integer[], OUT top bigint[], OUT left_over bigint[]
 )
 LANGUAGE plpgsql VOLATILE AS $$
 BEGIN
     SELECT * INTO taken, lanes, alone, blocked, is_full, priorities, top, left_over
-    FROM {s}.tenfold_look_1(p_want, p_want + 16, p_now.priorities, p_now.floors);
+    FROM {s}.tenfold_look_1(p_want, p_want + 16, p_loner, p_now);
     IF is_full AND NOT alone AND cardinality(taken) * 2 < p_want THEN
         SELECT * INTO taken, lanes, alone, blocked, is_full, priorities, top, left_over
-        FROM {s}.tenfold_look_1(p_want, p_want + 2000, p_now.priorities, p_now.floors);
+        FROM {s}.tenfold_look_1(p_want, p_want + 2000, p_loner, p_now);
     END IF;
 END
 $$
@@ -438,12 +442,14 @@ DECLARE
     v_lanes text[];
     v_freed text[] := '{{}}';
     v_floors {s}.tenfold_floors;
+    v_claims record;
     v_xmin xid8;
     v_look record;
 BEGIN
     PERFORM {s}.tenfold_lock_1();
     v_now := coalesce(p_now, clock_timestamp());
     v_until := v_now + make_interval(secs => p_lease_s);
+    SELECT * INTO v_floors FROM {s}.tenfold_floors;
     FOR i IN 1 .. cardinality(p_finished) LOOP
         v_lanes := {s}.tenfold_finish_1(
             p_finished[i], p_done[coalesce(p_done_ends[i - 1], 0) + 1 : p_done_ends[i]],
@@ -465,8 +471,12 @@ BEGIN
     IF cardinality(v_freed) > 0 THEN
         PERFORM {s}.tenfold_wake_1(v_freed);
     END IF;
-    IF EXISTS (SELECT FROM {s}.tenfold_claims c WHERE c.until <= v_asked) THEN
+    SELECT min(c.fence) AS first, min(c.until) AS until, bool_or(c.alone) AS alone INTO v_claims
+    FROM {s}.tenfold_claims c WHERE c.fence >= v_floors.fence;
+    IF v_claims.until <= v_asked THEN
         PERFORM {s}.tenfold_lose_1(v_asked);
+        SELECT min(c.fence) AS first, min(c.until) AS until, bool_or(c.alone) AS alone INTO v_claims
+        FROM {s}.tenfold_claims c WHERE c.fence >= v_floors.fence;
     END IF;
     IF p_want <= 0 THEN
         RETURN QUERY SELECT v_fence, v_lost, NULL::bigint, NULL::text, NULL::text,
@@ -477,10 +487,11 @@ BEGIN
         SELECT q.id FROM {s}.tenfold_queue q
         WHERE q.waits = 2 AND q.run_at <= v_now ORDER BY q.run_at LIMIT 10000
     );
-    SELECT * INTO v_floors FROM {s}.tenfold_floors;
     PERFORM {s}.tenfold_sweep_1(v_floors);
     v_xmin := pg_snapshot_xmin(pg_current_snapshot());
-    SELECT * INTO v_look FROM {s}.tenfold_look_further_1(p_want, v_floors);
+    SELECT * INTO v_look FROM {s}.tenfold_look_further_1(
+        p_want, coalesce(v_claims.alone, false), v_floors
+    );
     IF cardinality(v_look.taken) > 0 THEN
         INSERT INTO {s}.tenfold_claims (until, alone, ids, lanes)
         SELECT v_until, v_look.alone, array_agg(t.id ORDER BY t.id), array_agg(t.lane ORDER BY t.id)
@@ -492,7 +503,8 @@ BEGIN
     END IF;
     IF v_look.priorities IS NOT NULL THEN
         PERFORM {s}.tenfold_raise_floors_1(
-            v_floors, v_xmin, v_look.is_full, v_look.priorities, v_look.top, v_look.left_over
+            v_floors, v_xmin, coalesce(v_claims.first, v_fence, v_floors.fence),
+            v_look.is_full, v_look.priorities, v_look.top, v_look.left_over
         );
     END IF;
     RETURN QUERY SELECT v_fence, v_lost, NULL::bigint, NULL::text, NULL::text,
@@ -525,17 +537,20 @@ SET plan_cache_mode = force_generic_plan
 AS $$
 DECLARE
     v_floors {s}.tenfold_floors;
+    v_claims record;
     v_look record;
 BEGIN
     SELECT * INTO v_floors FROM {s}.tenfold_floors;
-    SELECT * INTO v_look FROM {s}.tenfold_look_further_1(1, v_floors);
+    SELECT min(c.until) AS until, coalesce(bool_or(c.alone), false) AS alone INTO v_claims
+    FROM {s}.tenfold_claims c WHERE c.fence >= v_floors.fence;
+    SELECT * INTO v_look FROM {s}.tenfold_look_further_1(1, v_claims.alone, v_floors);
     IF cardinality(v_look.taken) > 0
         OR (v_look.is_full AND cardinality(v_look.blocked) >= 1000) THEN
         RETURN interval '0';
     END IF;
     RETURN least(
         (SELECT min(q.run_at) FROM {s}.tenfold_queue q WHERE q.waits = 2),
-        (SELECT min(c.until) FROM {s}.tenfold_claims c)
+        v_claims.until
     ) - coalesce(p_now, clock_timestamp());
 END
 $$
