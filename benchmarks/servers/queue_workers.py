@@ -65,6 +65,7 @@ async def tenfold(url: str, jobs: int) -> dict[str, float]:
     from tenfold.runtimes.roles import Role
 
     watch = WORKED.watch = Watch(jobs)
+    others = await _connections(url)
     with tempfile.TemporaryDirectory() as folder:
         host = make_host(url, Path(folder))
         await host.start(Role.WORKER)
@@ -73,21 +74,26 @@ async def tenfold(url: str, jobs: int) -> dict[str, float]:
         while worker.counts.done < jobs:
             await worker.moved.wait(0.1)
         found = watch.result()
-        found["server_us"] = await _server_cpu_s(url) / jobs * 1e6
+        found["server_us"] = _cpu_s(await _connections(url) - others) / jobs * 1e6
         await host.stop()
     return found
 
 
-async def _server_cpu_s(url: str) -> float:
-    """Processor time of the connections to this database, where they are processes here."""
+async def _connections(url: str) -> set[int]:
+    """The server's processes for this database."""
     connection = await asyncpg.connect(url)
     rows = await connection.fetch(
         "SELECT pid FROM pg_stat_activity WHERE datname = current_database()"
         " AND pid <> pg_backend_pid()"
     )
     await connection.close()
+    return {row[0] for row in rows}
+
+
+def _cpu_s(pids: set[int]) -> float:
+    """Their processor time, where they are processes of this machine."""
     try:
-        return sum(process_cpu_s(row[0]) for row in rows)
+        return sum(process_cpu_s(pid) for pid in pids)
     except OSError:
         return 0.0
 
