@@ -43,9 +43,10 @@ class Queue(Protocol):
     async def cycle(self, cycle: Cycle) -> Turn:
         """Finish, renew and claim in one transaction.
 
-        Entries come in order of priority (highest first), then id; a lane's run
-        stands together, where its first entry stands. A batch takes a lane's
-        whole run, up to its first entry that is not due yet. An entry that runs
+        Entries come in order of priority (highest first), then id; those of a lane
+        stand in their order, where its first entry stands or behind that. A batch
+        takes a lane's run up to its first entry that is not due yet, as far as
+        there is room. An entry that runs
         alone is the only one of its claim, and only one such claim lives at a
         time. A finish whose claim is gone changes nothing and is told as lost.
         """

@@ -157,7 +157,7 @@ ALTER TABLE {s}.tenfold_claims
     ALTER COLUMN ids SET STORAGE EXTERNAL, ALTER COLUMN lanes SET STORAGE EXTERNAL
 """
 FLOORS = """
--- Where claims begin to read, one row; see turns.py. Kept in one page, as far as vacuum can come.
+-- Where claims begin to read, one row; see floors.py. Kept in one page, as far as vacuum can come.
 CREATE TABLE IF NOT EXISTS {s}.tenfold_floors (
     one boolean PRIMARY KEY DEFAULT true CHECK (one),
     unproven boolean NOT NULL DEFAULT false,
