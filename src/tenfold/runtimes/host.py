@@ -185,6 +185,11 @@ class Host:
         return all(opened.healthy for opened in self._opened.values())
 
     @property
+    def replicated(self) -> bool:
+        """Whether queries may be answered by several servers."""
+        return self._stores.replicas is not None
+
+    @property
     def caches(self) -> Caches | None:
         """What keeps answers; None where no query asks for it."""
         return self._caches

@@ -323,6 +323,7 @@ def _http_product(process: RunningProduct, state: _Readiness) -> HttpProduct:
             max_wait_s=limits.max_wait_s,
             allowed_origins=limits.allowed_origins,
             allowed_hosts=_allowed_hosts(limits),
+            position_cookies=host.replicated,
             trusted_proxies=limits.trusted_proxies,
             forwarded_header=limits.forwarded_header,
         ),
