@@ -23,7 +23,8 @@ TABLES = {
     "columns": ("metadata", "tenant", "money", "Uuid", "Instant", "Day", "Minor", "Exact", "Json"),
     "upsert": ("upsert", "incoming"),
     "search": ("SearchIndex", "matches"),
-    "migration": ("Backfill", "create_search_index", "drop_search_index"),
+    "backfilling": ("Backfill",),
+    "migration": ("create_search_index", "drop_search_index"),
 }
 _HEAD = """\
 # Names for authors

@@ -153,7 +153,7 @@ def upgrade():
 """,
     3: _HEAD.format(doc="Sizes of old items.")
     + """
-from tenfold.tables.migration import Backfill
+from tenfold.tables.backfilling import Backfill
 revision, down_revision = "0003", "0002"
 backfill = Backfill(
     table="items", key=("tenant", "id"), values={"size": "length(name)"}, where="size IS NULL",

@@ -12,10 +12,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from tenfold.tables.backfilling import Backfill
 from tenfold.tables.search import create_search_sql, drop_search_sql
 
-__all__ = ["Backfill", "create_search_index", "drop_search_index"]
+__all__ = ["create_search_index", "drop_search_index"]
 
 
 def create_search_index(

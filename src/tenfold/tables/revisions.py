@@ -154,7 +154,7 @@ def backfill_of(revision: Any) -> Backfill | None:
         raise MigrationError(
             f"Revision {revision.revision} ({revision.path}) has a backfill that cannot be run: "
             f"{error}. It was not applied. Write it as backfill = Backfill(table=..., key=(...), "
-            "values={...}), of tenfold.tables.migration."
+            "values={...}), of tenfold.tables.backfilling."
         ) from error
     return made
 

@@ -27,7 +27,7 @@ FIRST = revision(
 )
 FILL = revision(2, 'op.execute("CREATE TABLE filled (id int)")').replace(
     "def upgrade",
-    "from tenfold.tables.migration import Backfill\n"
+    "from tenfold.tables.backfilling import Backfill\n"
     'backfill = Backfill(table="things", key=("tenant", "id"), batch=100, pause_s=0.0, '
     'values={"fills": "fills + 1", "n": {"postgresql": "length(tenant)", "sqlite": "0"}}, '
     'where="n IS NULL")\n'

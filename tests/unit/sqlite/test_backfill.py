@@ -32,7 +32,7 @@ def upgrade():
 FILL = '''
 """fill things"""
 from alembic import op
-from tenfold.tables.migration import Backfill
+from tenfold.tables.backfilling import Backfill
 revision = "0002"
 down_revision = "0001"
 backfill = Backfill(

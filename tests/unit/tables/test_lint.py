@@ -37,7 +37,8 @@ def folder(path: Path, *bodies: tuple[str, str]) -> Path:
         lines = "\n".join(f"    {line}" for line in body.strip().splitlines())
         (path / f"{number:04}.py").write_text(
             "import sqlalchemy as sa\nfrom alembic import op\n"
-            "from tenfold.tables.migration import Backfill, create_search_index\n"
+            "from tenfold.tables.backfilling import Backfill\n"
+            "from tenfold.tables.migration import create_search_index\n"
             f"revision = '{number:04}'\ndown_revision = {down}\n{words}\n"
             f"def upgrade():\n{lines}\n"
         )
@@ -183,8 +184,8 @@ def test_a_required_column_that_was_made_optional_may_be_dropped(tmp_path: Path)
 def test_a_finding_says_file_line_why_and_mend(tmp_path: Path) -> None:
     (finding,) = found(tmp_path, ('pass\nop.drop_column(\n    "things",\n    "note",\n)', BEFORE))
     assert finding.file == str(tmp_path / "0002.py")
-    assert finding.line == 9
-    assert finding.said.startswith(f"{finding.file}:9: error: drop-before: Code that still runs")
+    assert finding.line == 10
+    assert finding.said.startswith(f"{finding.file}:10: error: drop-before: Code that still runs")
     assert 'phase = "after"' in finding.said
 
 
@@ -200,7 +201,7 @@ def test_a_rule_is_allowed_for_a_reason(tmp_path: Path, allowance: str) -> None:
     assert found(tmp_path, (drop, allowance)) == []
     assert found(tmp_path, (f"{drop}  {allowance}", BEFORE)) == []
     both = f'{drop}  {allowance}\nop.drop_column("things", "price")'
-    assert [finding.line for finding in found(tmp_path, (both, BEFORE))] == [9]
+    assert [finding.line for finding in found(tmp_path, (both, BEFORE))] == [10]
 
 
 @pytest.mark.parametrize("said", ["", "drop-before", "drop-before because", "because"])
@@ -255,4 +256,4 @@ def test_squawk_is_asked_where_it_is_installed(tmp_path: Path) -> None:
     if not (shutil.which("squawk") or Path(sys.executable).with_name("squawk").exists()):
         assert findings == []
         return
-    assert [(f.rule, f.line) for f in findings] == [("squawk/ban-truncate-cascade", 8)]
+    assert [(f.rule, f.line) for f in findings] == [("squawk/ban-truncate-cascade", 9)]
