@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 import typer
@@ -13,6 +13,9 @@ from tenfold.cli.options import Data, Json, ProductFolder, source
 from tenfold.cli.show import print_json
 from tenfold.contracts.errors import UserMistakeError
 from tenfold.runtimes.topology import import_product
+
+if TYPE_CHECKING:
+    from tenfold.runtimes.moving.move import Moved
 
 __all__ = ["move"]
 
@@ -66,7 +69,12 @@ def move(
             raise typer.Exit(130) from None
     if json:
         print_json(msgspec.to_builtins(moved))
-        return
+    else:
+        _tell(moved, to)
+
+
+def _tell(moved: Moved, to: str) -> None:
+    """Print what was moved, for people."""
     for each in moved.tables:
         if each.rows:
             print(f"{each.module}.{each.table}: {each.rows:,} rows, sum {each.checksum}, the same")
@@ -74,7 +82,7 @@ def move(
         f"{moved.rows:,} rows copied and {moved.changed:,} writes followed in "
         f"{moved.seconds:.1f} s; writes were held for {moved.pause_s:.2f} s."
     )
-    if rehearse:
+    if moved.rehearsal:
         print("A rehearsal: the source goes on. Move without --rehearse to switch over.")
     else:
         print(f"Start it with `tenfold run --topology {to}`.")
