@@ -265,6 +265,18 @@ async def test_a_value_that_does_not_fit_is_the_handlers_mistake(bench: Bench) -
     assert bench.pool.statistics().lost == 0
 
 
+async def test_what_does_not_fit_at_the_end_takes_all_that_was_sent_with_it(bench: Bench) -> None:
+    async def reading_first(db: PostgresDatabase) -> None:
+        await db.value(COUNT)
+        db.buffer(ADD, name="a", size=1)
+        db.buffer(WIDEN, name="a", by=1)
+        unit().events.append(event(key="\ud800"))  # which asyncpg refuses before it is sent
+
+    with pytest.raises(asyncpg.DataError):
+        await bench.carry(reading_first)
+    assert await bench.ask(COUNT) == 0
+
+
 async def test_a_statement_from_another_task_is_refused(bench: Bench) -> None:
     told: list[BaseException] = []
     started = asyncio.Event()

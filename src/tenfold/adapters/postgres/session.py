@@ -81,7 +81,7 @@ class PoolSession:
         deadline = time.monotonic() + self._pool.settings.wait_s
         wait_s = 0.005
         while True:
-            pooled = await self._pool.take(deadline=deadline)
+            pooled = await self._pool.take(None if transaction else False, deadline)
             try:
                 return await self._once(pooled, work, transaction=transaction)
             except _AgainError as again:

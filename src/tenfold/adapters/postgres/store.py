@@ -163,6 +163,7 @@ class PostgresStore:
                 unit.session = None
             if unit.broken is not None:
                 raise unit.broken  # the handler caught it, and went on
+            opened.wrote = True
             return await self._finish(
                 pooled, unit, self._steps(unit, value, opened.generations), value
             )
@@ -333,7 +334,9 @@ class PostgresStore:
         """End the transaction of a handler that failed.
 
         What it decided on reads alone holds only if these fit into an order of all
-        transactions, which the commit tells. Raises: UnitLostError where they do not.
+        transactions, which the commit tells. All else is rolled back.
+
+        Raises: UnitLostError where they do not.
         """
         raw: Any = pooled.raw
         if raw.is_closed() or not raw.is_in_transaction() or raw._protocol._is_cancelling():
