@@ -224,7 +224,10 @@ class _Supervisor:
     def _greeting(self) -> str:
         source = self._source
         processes = source.topology.processes
-        runs = f"{processes.web} web, {processes.workers} workers (process {self._lock.holder.pid})"
+        runs = (
+            f"{processes.web} web and {processes.workers} worker processes "
+            f"(supervisor {self._lock.holder.pid})"
+        )
         name, topology = source.name, source.topology.name
         if self._listener is None:
             return f"{name} · topology {topology} · runs {runs}\nCtrl-C drains and stops."

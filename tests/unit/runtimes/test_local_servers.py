@@ -372,6 +372,30 @@ def test_a_keeper_stops_servers_whose_user_ended_without_a_word(
     assert read_state(data).servers  # the ports are remembered
 
 
+def test_one_keeper_is_enough_for_all_users(own_servers_folder: Folder) -> None:
+    data = own_servers_folder()
+    wants = ServerWants(valkey=False, fast=True)
+    with start_local_servers(data, wants, _plain()) as servers:
+        for _ in range(3):
+            start_local_servers(data, wants, _plain()).stop()
+        _until(lambda: len(_keepers(data)) == 1)
+        servers.stop()
+    _until(lambda: not _keepers(data))
+
+
+def _keepers(data: Path) -> list[int]:
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            command = (process / "cmdline").read_bytes().split(b"\0")
+        except OSError:
+            continue
+        if any(part.endswith(b"keeper.py") for part in command):
+            if str(data.resolve()).encode() in command:
+                found.append(int(process.name))
+    return found
+
+
 def test_an_own_key_space_is_empty_and_apart(valkey_url: str, valkey_server: str) -> None:
     import redis
 

@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 __all__ = [
+    "KEEPER",
     "MUTEX",
     "STATE",
     "USERS",
@@ -39,6 +40,8 @@ __all__ = [
 
 MUTEX = "servers.lock"
 """Held while servers are started or stopped."""
+KEEPER = "servers.keeper"
+"""Held by the one process that keeps a directory's servers."""
 USERS = "servers.users"
 """Held shared by each process that uses the servers."""
 STATE = "servers.json"
@@ -141,12 +144,17 @@ def stop_all(directory: Path) -> None:
 
 def _keep(directory: Path) -> None:
     users, mutex = open_lock(directory / USERS), open_lock(directory / MUTEX)
+    alone = open_lock(directory / KEEPER)
+    if not try_exclusive(alone):
+        return  # another one keeps them
     while True:
         fcntl.flock(users, fcntl.LOCK_EX)  # waits until nobody holds it shared
         fcntl.flock(users, fcntl.LOCK_UN)
         fcntl.flock(mutex, fcntl.LOCK_EX)
         # Whoever starts holds the mutex while it becomes a user, so from here nobody comes between.
         if try_exclusive(users):
+            # While the mutex is held still: the next user's keeper must find its place free.
+            fcntl.flock(alone, fcntl.LOCK_UN)
             break
         fcntl.flock(mutex, fcntl.LOCK_UN)
     with contextlib.suppress(FileNotFoundError):
