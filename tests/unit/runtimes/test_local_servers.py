@@ -390,9 +390,9 @@ def _keepers(data: Path) -> list[int]:
             command = (process / "cmdline").read_bytes().split(b"\0")
         except OSError:
             continue
-        if any(part.endswith(b"keeper.py") for part in command):
-            if str(data.resolve()).encode() in command:
-                found.append(int(process.name))
+        keeps = any(part.endswith(b"keeper.py") for part in command)
+        if keeps and str(data.resolve()).encode() in command:
+            found.append(int(process.name))
     return found
 
 
