@@ -13,6 +13,8 @@ import pytest
 from tests.faults.callers import Callers
 from tests.faults.two_versions import SupervisedShop
 
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+
 
 @pytest.fixture
 def shop(tmp_path: Path, postgres_url: str) -> Iterator[SupervisedShop]:

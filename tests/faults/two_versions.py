@@ -36,6 +36,11 @@ keep_alive_s = 3.0
 [topologies.growth.database]
 url = "{url}"
 
+# Callers here ask as fast as they are answered, on the machine that answers: that is overload by
+# any measure, and to be turned away for it is not what is looked at.
+[topologies.growth.shedding]
+enabled = false
+
 [topologies.growth.processes]
 web = 2
 workers = 1

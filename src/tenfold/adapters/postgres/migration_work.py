@@ -46,7 +46,7 @@ class MigrationLimits(Struct):
     as long as it takes.
     """
 
-    lock_timeout_s: float = 1.0
+    lock_timeout_s: float = 0.5
     retry_s: float = 60.0
     statement_timeout_s: float = 60.0
     backfill_s: float | None = None
