@@ -168,6 +168,9 @@ async def measure(bench: Bench, rounds: int, jobs: int, noise: Noise) -> list[Fi
     def values(side: str, key: str = "per_s") -> list[float]:
         return [each[key] for each in found[side]]
 
+    def both(side: str) -> list[float]:
+        return [each["client_us"] + each["server_us"] for each in found[side]]
+
     def ratio(side: str, other: str) -> list[float]:
         return [a / b for a, b in zip(values(side), values(other), strict=True)]
 
@@ -177,6 +180,7 @@ async def measure(bench: Bench, rounds: int, jobs: int, noise: Noise) -> list[Fi
         Figure("  the server's, for its connections", "us/job", values("ours", "server_us")),
         Figure("no-op jobs, one worker process, 1,000 keys", "jobs/s", values("keys")),
         Figure("no-op jobs, hand-written SQL", "jobs/s", values("hand")),
+        Figure("  processor time, worker and server", "us/job", both("hand")),
         Figure("  ours against hand-written SQL", "x", ratio("ours", "hand"), "0.5"),
         Figure("no-op jobs, Taskiq on Redis streams", "jobs/s", values("taskiq")),
         Figure("  ours against Taskiq", "x", ratio("ours", "taskiq"), "10"),
@@ -186,6 +190,7 @@ async def measure(bench: Bench, rounds: int, jobs: int, noise: Noise) -> list[Fi
         Figure("  the worker's processor time", "us/job", values("effect", "client_us")),
         Figure("  the server's, for its connections", "us/job", values("effect", "server_us")),
         Figure("jobs with one effect each, hand-written SQL", "jobs/s", values("hand effect")),
+        Figure("  processor time, worker and server", "us/job", both("hand effect")),
         Figure("  ours against hand-written SQL", "x", ratio("effect", "hand effect"), "0.5"),
     ]
 
