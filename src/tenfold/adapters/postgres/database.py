@@ -7,7 +7,13 @@ from typing import Any
 
 import asyncpg
 
-from tenfold.adapters.postgres.errors import is_conflict, is_failure, is_lost, unavailable
+from tenfold.adapters.postgres.errors import (
+    DRIVER_ERRORS,
+    is_conflict,
+    is_failure,
+    is_lost,
+    unavailable,
+)
 from tenfold.adapters.postgres.inside import OpenUnit
 from tenfold.adapters.postgres.planner import Plan
 from tenfold.adapters.postgres.pool import Pool
@@ -21,13 +27,7 @@ from tenfold.tables.module_database import ModuleDatabase, ModuleReads, ended
 __all__ = ["PostgresDatabase"]
 
 _ATTEMPTS = 4
-_FAILURES = (
-    asyncpg.PostgresError,
-    asyncpg.InterfaceError,
-    asyncpg.InternalClientError,
-    OSError,
-    StoreUnavailableError,
-)
+_FAILURES = (*DRIVER_ERRORS, StoreUnavailableError)
 
 
 class _Reading(ModuleReads[Plan]):

@@ -7,6 +7,7 @@ import asyncpg
 from tenfold.contracts.errors import Outcome, StoreUnavailableError, TenfoldError
 
 __all__ = [
+    "DRIVER_ERRORS",
     "UnitTooLargeError",
     "is_conflict",
     "is_failure",
@@ -15,6 +16,13 @@ __all__ = [
     "unavailable",
 ]
 
+DRIVER_ERRORS = (
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+    OSError,
+)
+"""Whatever asyncpg raises, of the server's, its own and the network's."""
 _LOST = (
     asyncpg.PostgresConnectionError,
     asyncpg.AdminShutdownError,

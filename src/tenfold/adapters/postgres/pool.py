@@ -21,7 +21,7 @@ from tenfold.adapters.postgres.connecting import (
     connect_arguments,
     local_settings,
 )
-from tenfold.adapters.postgres.errors import is_lost, is_unfixable
+from tenfold.adapters.postgres.errors import DRIVER_ERRORS, is_lost, is_unfixable
 from tenfold.contracts.errors import StoreUnavailableError
 from tenfold.contracts.structs import Struct
 
@@ -198,7 +198,7 @@ class Pool:
         """
         try:
             await pooled.raw.execute("ROLLBACK")
-        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+        except DRIVER_ERRORS:
             pooled.raw.terminate()
 
     async def close(self, wait_s: float = 5.0) -> None:
@@ -226,7 +226,7 @@ class Pool:
         for pooled in leaving:
             try:
                 await pooled.raw.close(timeout=max(until - time.monotonic(), 0.05))
-            except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
+            except DRIVER_ERRORS:
                 pooled.raw.terminate()
         self._open -= len(leaving)
 
@@ -268,7 +268,7 @@ class Pool:
         level = "serializable" if serializable else "read committed"
         try:
             await pooled.raw.execute(f"SET default_transaction_isolation = '{level}'")
-        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+        except DRIVER_ERRORS as error:
             self.lose(pooled, error)
             return False
         except BaseException:
@@ -385,7 +385,7 @@ class Pool:
                     await protocol._wait_for_cancellation()
                 if raw.is_in_transaction():
                     await raw.execute("ROLLBACK")
-        except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        except DRIVER_ERRORS as error:
             _log.info("A connection was closed, as it was not clean in time: %r", error)
             raw.terminate()
         except BaseException:
