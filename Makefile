@@ -69,6 +69,7 @@ pages: walkthrough ## Make every generated page and golden file anew, after a ch
 	$(BIN)/python -m tests.architecture.golden
 	$(BIN)/python -m tests.architecture.names_page
 	$(BIN)/python -m tests.architecture.errors_page
+	$(BIN)/python -m tests.architecture.guarantees_page
 
 clean: ## Remove what was built here; data in .tenfold stays
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
