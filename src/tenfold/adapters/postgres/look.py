@@ -27,16 +27,22 @@ DECLARE
     v_lowest bigint := coalesce((SELECT min(f) FROM unnest(v_floors) AS f), 0);
     v_held boolean := EXISTS (SELECT FROM {s}.tenfold_queue q WHERE q.holds);
     v_alones smallint[];
-BEGIN
-    WITH flying AS MATERIALIZED (
-        SELECT unnest(c.ids) AS id FROM {s}.tenfold_claims c WHERE c.fence >= p_now.fence
-    ),
-    busy AS MATERIALIZED (
+    -- Arrays, since the planner takes one that it does not know for short, and puts it in a hash
+    -- table. What it thinks of tables that are filled and emptied all the time may be far off.
+    v_flying bigint[] := ARRAY(
+        SELECT unnest(c.ids) FROM {s}.tenfold_claims c WHERE c.fence >= p_now.fence
+    );
+    v_busy text[] := ARRAY(
         SELECT l.lane FROM {s}.tenfold_claims c, unnest(c.lanes) AS l (lane)
         WHERE c.fence >= p_now.fence AND l.lane IS NOT NULL
-        UNION ALL
-        SELECT q.lane FROM {s}.tenfold_queue q WHERE v_held AND q.holds AND q.lane IS NOT NULL
-    ),
+    );
+BEGIN
+    IF v_held THEN
+        v_busy := v_busy || ARRAY(
+            SELECT DISTINCT q.lane FROM {s}.tenfold_queue q WHERE q.holds AND q.lane IS NOT NULL
+        );
+    END IF;
+    WITH
     -- The priorities that are known, each above its floor; what is between them, where nothing
     -- has been yet; and what is due again.
     found AS MATERIALIZED (
@@ -45,21 +51,21 @@ BEGIN
             SELECT d.* FROM unnest(v_priorities, v_floors) AS r (priority, floor), LATERAL (
                 SELECT q.id, q.lane, q.alone, q.priority, q.waits FROM {s}.tenfold_queue q
                 WHERE q.waits = 1 AND q.priority = r.priority AND q.id > r.floor
-                  AND q.id NOT IN (SELECT id FROM flying)
+                  AND q.id NOT IN (SELECT unnest(v_flying))
                 ORDER BY q.id LIMIT p_window
             ) AS d
             UNION ALL
             SELECT d.* FROM unnest(v_lows, v_highs) AS r (low, high), LATERAL (
                 SELECT q.id, q.lane, q.alone, q.priority, q.waits FROM {s}.tenfold_queue q
                 WHERE q.waits = 1 AND q.priority > r.low AND q.priority < r.high
-                  AND q.id NOT IN (SELECT id FROM flying)
+                  AND q.id NOT IN (SELECT unnest(v_flying))
                 ORDER BY q.priority DESC, q.id LIMIT p_window
             ) AS d
             UNION ALL
             SELECT d.* FROM (
                 SELECT q.id, q.lane, q.alone, q.priority, q.waits FROM {s}.tenfold_queue q
                 WHERE q.waits = 4 AND (q.alone = 0 OR NOT p_loner)
-                  AND q.id NOT IN (SELECT id FROM flying)
+                  AND q.id NOT IN (SELECT unnest(v_flying))
                 ORDER BY q.priority DESC, q.id LIMIT p_window
             ) AS d
         ) AS f
@@ -67,7 +73,7 @@ BEGIN
     ),
     free AS MATERIALIZED (
         SELECT f.place, f.id, f.lane, f.alone FROM found f
-        WHERE f.lane IS NULL OR f.lane NOT IN (SELECT lane FROM busy)
+        WHERE f.lane IS NULL OR f.lane NOT IN (SELECT unnest(v_busy))
     ),
     -- Nearly always what was found of the free lanes is their fronts already: nothing of theirs was
     -- set aside, and nothing that was not read comes before what was.
@@ -78,8 +84,9 @@ BEGIN
                     ARRAY(SELECT f.lane FROM free f WHERE f.lane IS NOT NULL))
             )
             AND r.lowest = r.highest
-            AND (r.count < p_window OR NOT EXISTS (
-                SELECT FROM {s}.tenfold_queue q WHERE q.waits = 1 AND q.priority < r.lowest))
+            AND (r.count < p_window OR r.lowest <= (
+                SELECT q.priority FROM {s}.tenfold_queue q WHERE q.waits = 1
+                ORDER BY q.priority, q.id DESC LIMIT 1))
             AS so
         FROM (SELECT count(*) AS count, min(f.priority) AS lowest, max(f.priority) AS highest
               FROM found f) AS r

@@ -168,7 +168,7 @@ CREATE OR REPLACE FUNCTION {s}.tenfold_turn_1(
     lane text, attempts integer, alone smallint, body bytea
 )
 LANGUAGE plpgsql VOLATILE
-SET jit = off SET enable_seqscan = off SET enable_mergejoin = off
+SET jit = off SET enable_seqscan = off SET enable_bitmapscan = off SET enable_mergejoin = off
 SET plan_cache_mode = force_generic_plan
 AS $$
 #variable_conflict use_column
@@ -224,10 +224,12 @@ BEGIN
                             NULL::integer, NULL::text, NULL::integer, NULL::smallint, NULL::bytea;
         RETURN;
     END IF;
-    UPDATE {s}.tenfold_queue SET waits = 4 WHERE id IN (
-        SELECT q.id FROM {s}.tenfold_queue q
-        WHERE q.waits = 2 AND q.run_at <= v_now ORDER BY q.run_at LIMIT 10000
-    );
+    IF EXISTS (SELECT FROM {s}.tenfold_queue q WHERE q.waits = 2 AND q.run_at <= v_now) THEN
+        UPDATE {s}.tenfold_queue SET waits = 4 WHERE id IN (
+            SELECT q.id FROM {s}.tenfold_queue q
+            WHERE q.waits = 2 AND q.run_at <= v_now ORDER BY q.run_at LIMIT 10000
+        );
+    END IF;
     PERFORM {s}.tenfold_sweep_1(v_floors);
     v_xmin := pg_snapshot_xmin(pg_current_snapshot());
     SELECT * INTO v_look FROM {s}.tenfold_look_further_1(
@@ -273,7 +275,7 @@ NEXT_DUE = """
 -- How long until there is something to claim: nothing where there is now; NULL where nothing waits.
 CREATE OR REPLACE FUNCTION {s}.tenfold_next_due_1(p_now timestamptz) RETURNS interval
 LANGUAGE plpgsql VOLATILE
-SET jit = off SET enable_seqscan = off SET enable_mergejoin = off
+SET jit = off SET enable_seqscan = off SET enable_bitmapscan = off SET enable_mergejoin = off
 SET plan_cache_mode = force_generic_plan
 AS $$
 DECLARE
