@@ -12,11 +12,12 @@ from typer.main import get_command
 
 from tenfold.cli.app import app
 from tenfold.cli.entry import Exit
-from tenfold.path.shedding import SheddingSettings
+from tenfold.path.limits import LimitSettings
 from tenfold.path.stops import Stops
 from tenfold.ports import control
-from tenfold.runtimes.reading import _VARIABLES
-from tenfold.runtimes.settings import DatabaseSettings, HttpLimits, ProcessSettings, QueueLimits
+from tenfold.runtimes.local_servers.environment import decide_given
+from tenfold.runtimes.reading import _PREFIXES, _VARIABLES
+from tenfold.runtimes.topology import Topology
 
 REFERENCE = Path(__file__).parents[2] / "docs" / "reference"
 
@@ -25,21 +26,66 @@ def page(name: str) -> str:
     return (REFERENCE / name).read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize(
-    "limits", [HttpLimits, QueueLimits, SheddingSettings], ids=lambda kind: str(kind.__name__)
-)
-def test_every_key_of_a_topology_is_there_with_its_default(limits: type[msgspec.Struct]) -> None:
-    text = page("tenfold-toml.md")
-    for field in msgspec.structs.fields(limits):
-        default: Any = {} if field.default_factory is dict else field.default
-        shown = "[]" if default == () else f'"{default}"' if isinstance(default, str) else default
-        assert f"| `{field.name}` | `{shown}` |" in text
+def section(table: str) -> str:
+    """What stands below the heading of one table of a topology."""
+    whole = page("tenfold-toml.md")
+    heading = f"\n### `[topologies.NAME.{table}]`\n"
+    assert heading in whole, f"there is no heading for {table}"
+    return re.split(r"\n##+ [^#]", whole.split(heading)[1])[0]
+
+
+def tables() -> dict[str, type[msgspec.Struct]]:
+    """The tables of a topology that are structs, and that of one rate limit."""
+    fields = msgspec.structs.fields(Topology)
+    kinds = {field.name: field.type for field in fields if isinstance(field.type, type)}
+    found = {name: kind for name, kind in kinds.items() if issubclass(kind, msgspec.Struct)}
+    return {**found, "limits.LIMIT": LimitSettings}
+
+
+def shown(default: Any) -> str:
+    if isinstance(default, tuple):
+        return "[" + ", ".join(f'"{each}"' for each in default) + "]"
+    if isinstance(default, bool):
+        return str(default).lower()
+    return f'"{default}"' if isinstance(default, str) else str(default)
+
+
+@pytest.mark.parametrize(("table", "struct"), tables().items(), ids=tables())
+def test_every_key_of_a_table_has_its_row_with_its_default(
+    table: str, struct: type[msgspec.Struct]
+) -> None:
+    rows = re.findall(r"^\| `(\w+)` \|(.*?)\|", section(table), re.MULTILINE)
+    expected = []
+    for field in msgspec.structs.fields(struct):
+        default = {} if field.default_factory is dict else field.default
+        required = default is msgspec.NODEFAULT
+        expected.append((field.name, "" if required else f"`{shown(default)}`"))
+    assert [(name, text.strip()) for name, text in rows] == expected
+
+
+def test_every_table_that_a_variable_may_name_is_there() -> None:
+    named = {name.partition(".")[0] for name in tables()} | {"settings"}
+    assert named == set(_PREFIXES)
+    assert "\n### `[topologies.NAME.settings.MODULE]`\n" in page("tenfold-toml.md")
 
 
 def test_every_environment_variable_is_there() -> None:
     text = page("tenfold-toml.md")
-    for variable in (*_VARIABLES, "TENFOLD_TOPOLOGY", "TENFOLD_PRODUCT"):
-        assert f"| `{variable}` |" in text
+    for variable in (*_VARIABLES, "TENFOLD_TOPOLOGY", "TENFOLD_PRODUCT", "DATABASE_URL"):
+        assert f"| `{variable}` |" in text, variable
+
+
+@pytest.mark.parametrize("variable", ["TENFOLD_DATABASE_URL", "DATABASE_URL"])
+def test_the_variables_that_name_a_database_do(variable: str) -> None:
+    url = "postgresql://somebody@db.example/shop"
+    assert decide_given({variable: url}).database_url == url
+
+
+@pytest.mark.parametrize("variable", ["TENFOLD_CACHE_URL", "VALKEY_URL", "REDIS_URL"])
+def test_the_variables_that_name_a_cache_do(variable: str) -> None:
+    assert f"`{variable}`" in page("tenfold-toml.md")
+    url = "redis://cache.example:6379/0"
+    assert decide_given({variable: url}).cache_url == url
 
 
 def test_every_command_and_exit_code_is_there() -> None:
