@@ -124,9 +124,10 @@ class Calls:
             timeout_s -= self._clock.monotonic() - arrival.at_s
         refused = self._admit(operation, incoming, timeout_s)
         door = self._door
-        if refused is None and door is not None:
+        # What the process's own code calls, such as a mount, has been let in with its request.
+        if refused is None and door is not None and not incoming.internal:
             try:
-                if operation.target in door.limited and not incoming.internal:
+                if operation.target in door.limited:
                     allowances = await door.count(
                         operation.target, incoming.principal, incoming.tenant, incoming.address
                     )

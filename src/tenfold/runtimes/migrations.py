@@ -163,7 +163,7 @@ async def migrate_modules(
             from tenfold.adapters.postgres.migrate import migrate as migrate_schema
 
             done = await migrate_schema(
-                product.topology.database.url,
+                product.topology.database.session_url,
                 name,
                 folder,
                 on_step,
@@ -198,7 +198,7 @@ async def _state(product: Product, module: str) -> tuple[tuple[str, ...], list[B
     if product.topology.shared:
         from tenfold.adapters.postgres.migrate import read_state
 
-        return await read_state(product.topology.database.url, module)
+        return await read_state(product.topology.database.session_url, module)
     from tenfold.adapters.sqlite.backfill import read_backfills
     from tenfold.adapters.sqlite.migrate import read_heads
 

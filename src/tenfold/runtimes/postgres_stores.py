@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, Final
 
+import msgspec
 from sqlalchemy import Table
 
 from tenfold.adapters.postgres.database import PostgresDatabase
@@ -40,6 +42,8 @@ from tenfold.runtimes.settings import DatabaseSettings
 
 __all__ = ["PostgresStores"]
 
+_DIRECT_POOL: Final = 3
+_ONCE_LOOK_S: Final = 0.1
 PRODUCT_SCHEMA: Final = "tenfold"
 """The schema of what belongs to the product and to no module. No module has this name."""
 _PRODUCT = f"""
@@ -83,7 +87,13 @@ class PostgresStores:
             for n, url in enumerate(settings.replicas, start=1)
         ]
         self._replicas: PostgresReplicas | None = None
-        self._wakeups = Wakeups(self._pool)
+        self._direct_url = settings.session_url
+        self._direct = self._pool
+        if settings.direct_url:
+            # Past the pooler, for what needs a session of its own.
+            own = msgspec.structs.replace(settings, pooler="none", pool=_DIRECT_POOL)
+            self._direct = Pool(_pool_settings(own, settings.direct_url, "read-write"))
+        self._wakeups = Wakeups(self._direct)
         self._leadership: Leadership | None = None
         self._opened: dict[str, _OpenedSchema] = {}
 
@@ -178,12 +188,7 @@ class PostgresStores:
         self, begin: Callable[[], Awaitable[None]], end: Callable[[], Awaitable[None]]
     ) -> None:
         """Lead as long as this process holds the product's lock. See `Stores.lead`."""
-        self._leadership = Leadership(
-            self._settings.url,
-            gained=begin,
-            lost=end,
-            pooled=self._settings.pooler == "transaction",
-        )
+        self._leadership = Leadership(self._direct_url, gained=begin, lost=end)
         await self._leadership.start()
 
     async def stop_leading(self) -> None:
@@ -194,10 +199,14 @@ class PostgresStores:
 
     async def once(self, name: str, work: Callable[[], Awaitable[None]]) -> None:
         """Do something unless its mark is in the database. See `Stores.once`."""
-        pooled = await self._pool.take()
+        pooled = await self._direct.take()
         try:
             key = lock_key(f"once {name}", PRODUCT_SCHEMA)
-            await pooled.raw.execute("SELECT pg_advisory_lock($1)", key)
+            # Asked for again and again: a statement that waits would run into its time limit.
+            while True:
+                if await pooled.raw.fetchval("SELECT pg_try_advisory_lock($1)", key):
+                    break
+                await asyncio.sleep(_ONCE_LOOK_S)
             try:
                 if await pooled.raw.fetchval(_MARKED, name) is None:
                     await work()
@@ -205,7 +214,7 @@ class PostgresStores:
             finally:
                 await pooled.raw.execute("SELECT pg_advisory_unlock($1)", key)
         finally:
-            self._pool.give_back(pooled)
+            self._direct.give_back(pooled)
 
     async def close(self, wait_s: float) -> None:
         """Close every connection, within a bound. See `Stores.close`."""
@@ -215,6 +224,8 @@ class PostgresStores:
             await self._replicas.stop()
         for _, pool in self._replica_pools:
             await pool.close(wait_s)
+        if self._direct is not self._pool:
+            await self._direct.close(wait_s)
         await self._pool.close(wait_s)
 
     async def _make(self, shape: ModuleShape, tables: ModuleTables, session: PoolSession) -> None:
@@ -230,7 +241,7 @@ class PostgresStores:
             # Old code may run on it still, so what it needs stays; and new code may have been
             # here before, which the check below is content with as long as all is there.
             await migrate(
-                self._settings.url,
+                self._direct_url,
                 shape.name,
                 shape.migrations,
                 phases=("before",),

@@ -43,7 +43,7 @@ async def prepare(product: Product, phase: Phase) -> str:
     from tenfold.adapters.postgres.migrate import MigrationLimits
     from tenfold.runtimes.moving.arrival import is_arriving
 
-    if phase is Phase.BEFORE and await is_arriving(product.topology.database.url):
+    if phase is Phase.BEFORE and await is_arriving(product.topology.database.session_url):
         return "The data is being moved here, migrated and seeded: the processes wait for it."
     bound_s = product.topology.processes.start_timeout_s * _SHARE
     limits = MigrationLimits(retry_s=bound_s, backfill_s=bound_s)

@@ -73,11 +73,14 @@ class DatabaseSettings(Struct):
     each replica. A query waits `replica_wait_s` for a replica that has not
     replayed what its caller has seen, then goes to the primary; a replica that
     is `max_lag_s` behind is left out. `pooler = "transaction"` is for a
-    pgbouncer in transaction mode between here and the server.
+    pgbouncer in transaction mode between here and the server; what needs a
+    session of its own (migrations, the lead, notices) then goes to `direct_url`,
+    the server itself, on a few connections.
     """
 
     kind: Literal["sqlite", "postgres"] | None = None
     url: str = ""
+    direct_url: str = ""
     replicas: tuple[str, ...] = ()
     local_replicas: Annotated[int, msgspec.Meta(ge=0, le=3)] = 1
     pool: Annotated[int, msgspec.Meta(ge=2, le=500)] = 10
@@ -88,6 +91,11 @@ class DatabaseSettings(Struct):
     replica_wait_s: Annotated[float, msgspec.Meta(ge=0, le=60)] = 0.1
     max_lag_s: _Seconds = 10.0
     pooler: Literal["none", "transaction"] = "none"
+
+    @property
+    def session_url(self) -> str:
+        """Where a session holds: past a pooler, if there is one."""
+        return self.direct_url or self.url
 
 
 class ProcessSettings(Struct):

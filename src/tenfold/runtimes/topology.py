@@ -217,6 +217,13 @@ def _topology(name: str, table: _TopologyTable, origins: Origins) -> Topology:
             "the topology has neither web nor worker processes.",
             "Ask for at least one.",
         )
+    if table.database.pooler == "transaction" and not table.database.direct_url:
+        raise origins.mistake(
+            ("database", "pooler"),
+            "behind a pooler in transaction mode nothing can hold a session, and no `direct_url` "
+            "is named.",
+            "Name the server itself there, for migrations, the lead and notices.",
+        )
     if kind == "sqlite" and ("database", "url") in origins.lines and table.database.url:
         raise origins.mistake(
             ("database", "url"),

@@ -1,0 +1,74 @@
+"""What a topology on PostgreSQL may and may not say."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tenfold.contracts.errors import UserMistakeError
+from tenfold.runtimes.topology import Topology, read_product_file
+
+
+def read(folder: Path, text: str, name: str = "growth", **environ: str) -> Topology:
+    head = 'name = "shop"\n[modules]\norders = "shop:Orders"\n'
+    (folder / "tenfold.toml").write_text(head + text)
+    return read_product_file(folder, name, environ=environ).topology
+
+
+def mistake(folder: Path, text: str, name: str = "growth", **environ: str) -> str:
+    with pytest.raises(UserMistakeError) as caught:
+        read(folder, text, name, **environ)
+    return str(caught.value)
+
+
+def test_growth_is_on_postgres_and_the_prototype_on_sqlite(tmp_path: Path) -> None:
+    text = "[topologies.growth]\n[topologies.prototype]\n"
+    growth = read(tmp_path, text)
+    assert (growth.database.kind, growth.shared) == ("postgres", True)
+    prototype = read(tmp_path, text, "prototype")
+    assert (prototype.database.kind, prototype.shared) == ("sqlite", False)
+
+
+def test_any_topology_may_say_its_kind(tmp_path: Path) -> None:
+    text = '[topologies.live.database]\nkind = "postgres"\n'
+    assert read(tmp_path, text, "live").shared
+
+
+def test_urls_come_from_the_environment(tmp_path: Path) -> None:
+    topology = read(
+        tmp_path,
+        "[topologies.growth]\n",
+        TENFOLD_DATABASE_URL="postgresql://db/shop",
+        TENFOLD_REPLICA_URLS="postgresql://r1/shop, postgresql://r2/shop",
+        TENFOLD_CACHE_URL="valkey://cache",
+        TENFOLD_PROCESSES__WEB="4",
+    )
+    assert topology.database.url == "postgresql://db/shop"
+    assert topology.database.replicas == ("postgresql://r1/shop", "postgresql://r2/shop")
+    assert topology.cache.url == "valkey://cache"
+    assert topology.processes.web == 4
+
+
+@pytest.mark.parametrize("key", ["web", "workers"])
+def test_sqlite_has_one_process(tmp_path: Path, key: str) -> None:
+    said = mistake(tmp_path, f"[topologies.prototype.processes]\n{key} = 2\n", "prototype")
+    assert "line 5" in said
+    assert 'kind = "postgres"' in said
+
+
+def test_sqlite_has_no_url(tmp_path: Path) -> None:
+    text = '[topologies.prototype.database]\nurl = "postgresql://db/shop"\n'
+    assert "has no url" in mistake(tmp_path, text, "prototype")
+
+
+def test_a_machine_has_at_least_one_process(tmp_path: Path) -> None:
+    text = "[topologies.growth.processes]\nweb = 0\nworkers = 0\n"
+    assert "neither web nor worker" in mistake(tmp_path, text)
+
+
+def test_behind_a_pooler_the_server_itself_is_named_too(tmp_path: Path) -> None:
+    text = '[topologies.growth.database]\nurl = "postgresql://pool/x"\npooler = "transaction"\n'
+    assert "direct_url" in mistake(tmp_path, text)
+    text += 'direct_url = "postgresql://server/x"\n'
+    assert read(tmp_path, text).database.session_url == "postgresql://server/x"
