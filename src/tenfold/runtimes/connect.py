@@ -103,7 +103,8 @@ async def _beside(
     from tenfold.runtimes.process import hosted
     from tenfold.runtimes.resources import resourced
 
-    servers = resourced(topology, data_dir)
+    # A fleet's cache is told of what is changed here; for this process alone none is started.
+    servers = resourced(topology, data_dir, database_only=holder_of(data_dir) is None)
     found = await asyncio.to_thread(servers.__enter__)
     try:
         product = msgspec.structs.replace(load(), topology=found.topology, data_dir=data_dir)

@@ -34,32 +34,38 @@ class Resourced(Struct):
 
 @contextmanager
 def resourced(
-    topology: Topology, data_dir: Path, environ: Mapping[str, str] | None = None
+    topology: Topology,
+    data_dir: Path,
+    environ: Mapping[str, str] | None = None,
+    *,
+    database_only: bool = False,
 ) -> Iterator[Resourced]:
     """Find or start the servers of a topology; those that were started end with the block.
 
     Blocks while they start, so call it before the event loop runs, or from a thread.
+    A topology that names its database is no laptop's: nothing is started for it.
+
+    Args:
+        database_only: start no replica and no cache, for a command that needs neither.
 
     Raises: ServersMissingError, ServerStartError and the like; UserMistakeError.
     """
     database, cache = topology.database, topology.cache
-    if not topology.shared or (database.url and cache.url):
+    if not topology.shared or database.url:
         yield Resourced(topology=topology)
         return
     from tenfold.runtimes.local_servers.start import start_local_servers
     from tenfold.runtimes.local_servers.wanted import ServerWants
 
     wants = ServerWants(
-        postgres=not database.url,
-        replicas=0 if database.url else database.local_replicas,
-        valkey=not cache.url,
+        replicas=0 if database_only else database.local_replicas,
+        valkey=not cache.url and not database_only,
     )
     with start_local_servers(data_dir, wants, os.environ if environ is None else environ) as found:
         urls = found.urls
-        if not database.url:
-            database = msgspec.structs.replace(
-                database, url=urls.database_url, replicas=urls.replica_urls
-            )
+        database = msgspec.structs.replace(
+            database, url=urls.database_url, replicas=urls.replica_urls
+        )
         if not cache.url and urls.cache_url:
             cache = msgspec.structs.replace(cache, url=urls.cache_url)
         yield Resourced(
@@ -70,6 +76,6 @@ def resourced(
 
 @contextmanager
 def with_resources(product: Product) -> Iterator[Product]:
-    """A product whose topology names its servers, for as long as the block lasts."""
-    with resourced(product.topology, product.data_dir) as found:
+    """A product whose topology names its database, for as long as the block lasts."""
+    with resourced(product.topology, product.data_dir, database_only=True) as found:
         yield msgspec.structs.replace(product, topology=found.topology)

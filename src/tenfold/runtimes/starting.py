@@ -8,6 +8,7 @@ from contextlib import contextmanager
 
 from tenfold.runtimes.listening import refuse_open_doors
 from tenfold.runtimes.lock import DataLock
+from tenfold.runtimes.resources import resourced
 from tenfold.runtimes.supervisor import Supervision, supervise
 from tenfold.runtimes.topology import ProductFile
 
@@ -46,19 +47,7 @@ def run_processes(
 @contextmanager
 def _servers(source: ProductFile, say: Callable[[str], None]) -> Iterator[dict[str, str]]:
     """The servers of a topology; yields the variables by which processes find them."""
-    if source.topology.database.url:
-        yield {}
-        return
-    from tenfold.runtimes.local_servers.start import start_local_servers
-    from tenfold.runtimes.local_servers.wanted import ServerWants
-
-    wants = ServerWants(replicas=source.topology.database.local_replicas)
-    with start_local_servers(source.data_dir, wants, os.environ) as servers:
-        for sentence in servers.urls.said:
+    with resourced(source.topology, source.data_dir) as found:
+        for sentence in found.said:
             say(sentence)
-        found = {"TENFOLD_DATABASE_URL": servers.urls.database_url}
-        if servers.urls.replica_urls:
-            found["TENFOLD_REPLICA_URLS"] = ",".join(servers.urls.replica_urls)
-        if servers.urls.cache_url:
-            found["TENFOLD_CACHE_URL"] = servers.urls.cache_url
-        yield found
+        yield found.environ

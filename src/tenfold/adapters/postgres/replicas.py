@@ -19,6 +19,7 @@ from typing import Final
 
 import asyncpg
 
+from tenfold.adapters.postgres.errors import DRIVER_ERRORS, is_lost
 from tenfold.adapters.postgres.pool import Pool
 from tenfold.contracts.errors import StoreUnavailableError
 from tenfold.contracts.operations import Kind
@@ -115,7 +116,7 @@ class _Asker:
             asked, self._next = self._next, None
             try:
                 place = await self._look()
-            except (StoreUnavailableError, asyncpg.PostgresError, OSError) as error:
+            except (StoreUnavailableError, *DRIVER_ERRORS) as error:
                 asked.set_exception(_unreachable(error))
                 asked.exception()  # whoever asked may be gone
             else:
@@ -125,8 +126,9 @@ class _Asker:
         pooled = await self._pool.take()
         try:
             row = await pooled.raw.fetchrow(self._statement)
-        except (asyncpg.InterfaceError, asyncpg.PostgresConnectionError, OSError) as error:
-            self._pool.lose(pooled, error)
+        except DRIVER_ERRORS as error:
+            if is_lost(error):
+                self._pool.lose(pooled, error)
             raise _unreachable(error) from error
         finally:
             self._pool.give_back(pooled)
@@ -322,8 +324,8 @@ class PostgresReplicas:
             name = await pooled.raw.fetchval(
                 "SELECT pg_walfile_name(pg_current_wal_insert_lsn())::text"
             )
-        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
-            if not isinstance(error, asyncpg.PostgresError):
+        except DRIVER_ERRORS as error:
+            if is_lost(error):
                 self._primary.lose(pooled, error)
             raise _unreachable(error) from error
         finally:
