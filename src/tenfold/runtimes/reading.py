@@ -31,7 +31,8 @@ _KINDS = {
 }
 _PREFIXES = (
     "cache",
-    "balancer", "database",
+    "balancer",
+    "database",
     "http",
     "limits",
     "processes",
