@@ -20,6 +20,7 @@ from tenfold.adapters.postgres.replicas import (
     decide_seen,
 )
 from tenfold.contracts.envelope import OPERATOR, Envelope, TraceContext
+from tenfold.contracts.errors import StoreUnavailableError
 from tenfold.contracts.operations import Kind
 from tenfold.ports.clock import SystemClock
 from tenfold.ports.replicas import Freshness
@@ -158,6 +159,17 @@ class TestRouting:
         assert await cluster.pool_for(message(Freshness(0))) == "primary"
         await cluster.is_taken_in()
 
+    async def test_who_asks_where_it_is_hears_of_whatever_failed(
+        self, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        async def fail(*_: Any) -> None:
+            raise asyncpg.InternalClientError("cannot switch to state 12; another operation (2)")
+
+        monkeypatch.setattr(asyncpg.Connection, "fetchrow", fail)
+        with pytest.raises(StoreUnavailableError, match="cannot switch"):
+            async with asyncio.timeout(5):
+                await cluster.servers.written()
+
 
 @pytest.fixture
 async def replicated_standing_still(cluster: Cluster) -> AsyncIterator[Cluster]:
@@ -187,6 +199,58 @@ async def test_a_replica_that_dies_is_left_out_and_taken_in_again(
         assert await cluster.pool_for(message(Freshness(0))) == "replica"
     finally:
         await cluster.close()
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("fault", ["kill", "pause"])
+async def test_who_needs_what_a_lost_replica_has_not_is_answered_at_once(
+    own_postgres: Callable[..., OwnPostgres], fault: str
+) -> None:
+    server = await asyncio.to_thread(own_postgres, durable=False, replicas=1)
+    limits = ReplicaLimits(wait_s=0.1, look_s=5.0, answer_s=0.5)  # nobody looks meanwhile
+    cluster = Cluster(server.url, server.replica_urls[0], limits)
+    try:
+        await cluster.servers.start()
+        async with asyncio.timeout(20):
+            while not cluster.servers.states()[0].well:
+                await cluster.servers._look_at(cluster.servers._replicas[0])
+        touched = Freshness(0)
+        assert await cluster.pool_for(message(touched)) == "replica"
+        reading = asyncio.create_task(cluster.replica.take())
+        held = await reading
+        await asyncio.to_thread(getattr(server, fault), "replica-1")
+        await cluster.run("CREATE TABLE more (n int)")
+        began = time.monotonic()
+        needed = Freshness(await cluster.servers.written())
+        assert await cluster.pool_for(message(needed)) == "primary"
+        assert time.monotonic() - began < 0.5
+        # What it may have shown before it went is told all the same, and it is left out.
+        assert await cluster.servers.seen(touched) >= needed.needed  # type: ignore[operator]
+        assert await cluster.pool_for(message(Freshness(0))) == "primary"
+        # Who waits for it is let go.
+        with pytest.raises((OSError, asyncpg.PostgresError, asyncpg.InterfaceError)):
+            await held.raw.fetchval("SELECT 1")
+        cluster.replica.give_back(held)
+    finally:
+        if fault == "pause":
+            server.resume("replica-1")
+        await cluster.close()
+
+
+@pytest.mark.anyio
+async def test_a_replica_that_lags_for_long_is_not_waited_for(
+    replicated_standing_still: Cluster,
+) -> None:
+    cluster = replicated_standing_still
+    cluster.servers._limits = ReplicaLimits(wait_s=0.3, look_s=0.05, max_lag_s=60)
+    await cluster.run("INSERT INTO seen VALUES (1)")
+    async with asyncio.timeout(20):
+        while cluster.servers.states()[0].lag_s < 0.5:
+            await asyncio.sleep(0.01)
+    freshness = Freshness(await cluster.servers.written())
+    began = time.monotonic()
+    assert await cluster.pool_for(message(freshness)) == "primary"
+    assert time.monotonic() - began < 0.2
 
 
 @given(st.integers(0, 10), st.integers(0, 10))

@@ -239,3 +239,26 @@ async def test_neither_leading_nor_waiting_keeps_vacuum_from_its_work(
         await asyncio.sleep(0.05)
     assert len(pids) == 2
     assert held == set()
+
+
+async def test_it_goes_on_whatever_the_driver_raises(
+    candidate: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = candidate()
+    execute, raised = asyncpg.Connection.execute, asyncio.Event()
+
+    async def fail_once(self: Any, statement: str, *values: Any, **more: Any) -> Any:
+        if statement == "SELECT 1" and not raised.is_set():
+            raised.set()
+            # What asyncpg says of a connection that the server has just ended.
+            raise asyncpg.InternalClientError("cannot switch to state 11; another operation (2)")
+        return await execute(self, statement, *values, **more)
+
+    monkeypatch.setattr(asyncpg.Connection, "execute", fail_once)
+    await one.leadership.start()
+    async with asyncio.timeout(10):
+        await one.gained.wait()
+        one.gained.clear()
+        await raised.wait()
+        await one.gained.wait()
+    assert one.heard == ["gained", "lost", "gained"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -28,6 +29,8 @@ __all__ = ["PostgresDatabase"]
 
 _ATTEMPTS = 4
 _FAILURES = (*DRIVER_ERRORS, StoreUnavailableError)
+_REPLICA_WAIT_S = 0.5
+"""Seconds that a read waits for a connection to a replica; then the primary answers."""
 
 
 class _Reading(ModuleReads[Plan]):
@@ -64,8 +67,12 @@ class _Reading(ModuleReads[Plan]):
             pool = primary
             if replicas is not None and attempt == 1:
                 pool = await replicas.pool_for(message)
+            deadline = message.deadline
+            if pool is not primary:
+                # A replica that cannot be reached is not waited for: the primary answers.
+                deadline = min(deadline, time.monotonic() + _REPLICA_WAIT_S)
             try:
-                return await _ask(pool, message.deadline, sql, values, most)
+                return await _ask(pool, deadline, sql, values, most)
             except _FAILURES as error:
                 if pool is not primary and replicas is not None and replicas.failed(pool, error):
                     attempt += 1

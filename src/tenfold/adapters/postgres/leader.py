@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import asyncpg
 
+from tenfold.adapters.postgres.errors import DRIVER_ERRORS
 from tenfold.adapters.postgres.schema import lock_key
 from tenfold.contracts.structs import Struct
 
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 __all__ = ["LeaderLimits", "Leadership"]
 
 _log = logging.getLogger("tenfold.leader")
-_FAILURES: Final = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError)
+_FAILURES: Final = (*DRIVER_ERRORS, TimeoutError)
 
 
 class LeaderLimits(Struct):

@@ -192,6 +192,22 @@ class Pool:
         self._drop(pooled)
         self._grow()
 
+    def abandon(self) -> None:
+        """Give up every connection, since the server does not answer: who waits for it fails.
+
+        For reads only, which somebody else can answer.
+        """
+        self._epoch += 1
+        for idle in self._idle:
+            while idle:
+                self._drop(idle.pop())
+        for pooled in list(self._lent):
+            pooled.raw.terminate()
+        if self._waiting:
+            self._refuse_all(
+                self._unreachable(self._last_failure or TimeoutError("it does not answer"))
+            )
+
     async def roll_back(self, pooled: Pooled) -> None:
         """End a failed transaction, so that its locks are gone; close the connection instead
         where that fails.

@@ -49,12 +49,14 @@ FROM (SELECT coalesce(pg_wal_lsn_diff(pg_last_wal_replay_lsn(), '0/0'), 0)::bigi
 class ReplicaLimits(Struct):
     """`wait_s` bounds a query's wait for a replica; `max_lag_s` is when one is left out.
 
-    `look_s` is the pause between two looks at each replica.
+    `look_s` is the pause between two looks at each replica, and `answer_s` what an answer
+    to one may take.
     """
 
     wait_s: float = 0.1
     max_lag_s: float = 10.0
     look_s: float = 0.25
+    answer_s: float = 1.5
 
 
 class ReplicaState(Struct):
@@ -116,9 +118,12 @@ class _Asker:
             asked, self._next = self._next, None
             try:
                 place = await self._look()
-            except (StoreUnavailableError, *DRIVER_ERRORS) as error:
+            except Exception as error:  # whatever it is: nobody may wait for ever
                 asked.set_exception(_unreachable(error))
                 asked.exception()  # whoever asked may be gone
+            except BaseException:
+                asked.cancel()
+                raise
             else:
                 asked.set_result(place)
 
@@ -154,8 +159,16 @@ class _Replica:
         self.looks = _WELL_LOOKS - 1
         self.told = True
 
-    async def ask(self) -> _Place:
-        place = await self.asker.ask()
+    async def ask(self, within_s: float) -> _Place:
+        """Where it is. Raises: StoreUnavailableError, also where it does not answer in time."""
+        try:
+            async with asyncio.timeout(within_s):
+                place = await self.asker.ask()
+        except TimeoutError as error:
+            raise StoreUnavailableError(
+                f"The read replica {self.name} did not say within {within_s:.1f} s how far it "
+                "has come. Nothing was done by that. Look at its log, and whether it stands still."
+            ) from error
         self.replayed = max(self.replayed, place.replayed)
         return place
 
@@ -244,11 +257,21 @@ class PostgresReplicas:
         places = [freshness.needed or 0]
         for touched in freshness.touched:
             if isinstance(touched, _Replica):
-                place = await touched.ask()
-                places.append(decide_seen(place.replayed, place.received))
+                places.append(await self._shown(touched))
             else:
                 places.append(await self.written())
         return max(places)
+
+    async def _shown(self, replica: _Replica) -> int:
+        """A place that holds all that a replica can have shown; the primary's, where it is gone."""
+        if replica.well:
+            try:
+                place = await replica.ask(self._limits.answer_s)
+            except StoreUnavailableError as error:
+                self._give_up(replica, str(error))
+            else:
+                return decide_seen(place.replayed, place.received)
+        return await self.written()
 
     async def pool_for(self, message: Message) -> Pool:
         """Whose answer a read of a message may be; it counts as touched from now on.
@@ -268,8 +291,10 @@ class PostgresReplicas:
         """Note that a read failed. True where a replica was asked: the primary may answer."""
         for replica in self._replicas:
             if replica.pool is pool:
-                # A conflict with what is being replayed is no sign of being unwell.
-                if not isinstance(error, asyncpg.SerializationError):
+                # A conflict with what is being replayed is no sign of being unwell, nor is a
+                # pool that is all in use.
+                busy = isinstance(error, StoreUnavailableError) and pool.healthy
+                if not busy and not isinstance(error, asyncpg.SerializationError):
                     replica.leave_out(f"{type(error).__name__}: {error}")
                 return True
         return False
@@ -290,19 +315,27 @@ class PostgresReplicas:
         if reached:
             self._turn += 1
             return reached[self._turn % len(reached)]
-        return await self._wait_for(max(well, key=lambda r: r.replayed), needed, deadline)
+        best = max(well, key=lambda r: r.replayed)
+        # One that is further behind than a wait can make up for is not waited for.
+        if best.lag_s > self._limits.wait_s + 2 * self._limits.look_s:
+            return None
+        return await self._wait_for(best, needed, deadline)
 
     async def _wait_for(self, replica: _Replica, needed: int, deadline: float) -> _Replica | None:
         until = min(time.monotonic() + self._limits.wait_s, deadline)
         try:
-            while (await replica.ask()).replayed < needed:
+            while (await replica.ask(max(until - time.monotonic(), 0.0))).replayed < needed:
                 if time.monotonic() + _ASK_AGAIN_S >= until:
                     return None
                 await asyncio.sleep(_ASK_AGAIN_S)
-        except StoreUnavailableError as error:
-            replica.leave_out(str(error))
-            return None
+        except StoreUnavailableError:
+            return None  # whether it is unwell is seen by those who look at it
         return replica
+
+    def _give_up(self, replica: _Replica, why: str) -> None:
+        """Leave out one that does not answer, and let go whoever waits for an answer of it."""
+        replica.leave_out(f"it does not answer ({why})")
+        replica.pool.abandon()
 
     async def _watch_primary(self) -> None:
         while True:
@@ -339,10 +372,9 @@ class PostgresReplicas:
 
     async def _look_at(self, replica: _Replica) -> None:
         try:
-            async with asyncio.timeout(max(self._limits.max_lag_s, 1.0)):
-                place = await replica.ask()
-        except (StoreUnavailableError, TimeoutError) as error:
-            replica.leave_out(f"it does not answer ({error or 'no answer in time'})")
+            place = await replica.ask(self._limits.answer_s)
+        except StoreUnavailableError as error:
+            self._give_up(replica, str(error))
             return
         replica.lag_s = decide_lag_s(self._samples, replica.replayed, time.monotonic())
         if not place.recovering:

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import asyncpg
 
-from tenfold.adapters.postgres.errors import is_lost
+from tenfold.adapters.postgres.errors import DRIVER_ERRORS, is_lost
 from tenfold.adapters.postgres.pool import Pool
 from tenfold.contracts.errors import StoreUnavailableError
 from tenfold.contracts.structs import Struct
@@ -138,7 +138,7 @@ class Wakeups:
         try:
             await pooled.raw.execute(_NOTIFY, CHANNEL, payload)
             self._sent += 1
-        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+        except DRIVER_ERRORS as error:
             self._failed += 1
             if is_lost(error):
                 self._pool.lose(pooled, error)
@@ -151,7 +151,7 @@ class Wakeups:
             try:
                 await self._listen_once(hear, ready)
                 wait_s = 0.05
-            except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
+            except (*DRIVER_ERRORS, TimeoutError) as error:
                 _log.warning(
                     "The connection that hears of other processes' commits failed (%s). It is made "
                     "anew; until then what they commit is found by polling.",
