@@ -9,7 +9,7 @@ from uuid import UUID
 
 import msgspec
 
-from tests.faults.store_process import NoAnswerError, Wire
+from tests.faults.store_process import Answer, NoAnswerError, Wire
 
 __all__ = ["Journal", "Load", "Sent"]
 
@@ -133,7 +133,7 @@ class Load:
             self._again(sent)
             return False
         if answer.status not in (200, 201):
-            if answer.status != 503 or answer.body["outcome"] != "not_done":
+            if not self._is_clean(answer):
                 journal.complain(f"{sent.kind} {sent.key}: {answer}")
             self._again(sent)
             return False
@@ -142,6 +142,10 @@ class Load:
         elif _first(answer.body) != _first(sent.reply):
             journal.complain(f"{sent.key} was answered {sent.reply}, then {answer.body}")
         return True
+
+    def _is_clean(self, answer: Answer) -> bool:
+        """Whether a failure is one that may be: it says truly that nothing was done."""
+        return bool(answer.status == 503 and answer.body["outcome"] == "not_done")
 
     def _again(self, sent: Sent) -> None:
         with self._journal.lock:

@@ -11,6 +11,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from store.invariants import broken_invariants, read_files
 from tenfold.path.relay import Feed
 from tenfold.ports.clock import SystemClock
@@ -20,11 +22,28 @@ from tenfold.runtimes.wiring import Wiring
 from tests.faults.journal import Journal
 from tests.faults.store_process import STORE, Wire
 
-__all__ = ["MODULES", "await_settled", "complaints", "dead_letters", "unfinished"]
+__all__ = [
+    "MODULES",
+    "SCHEDULES",
+    "Held",
+    "await_settled",
+    "complaints",
+    "contradictions",
+    "dead_letters",
+    "unfinished",
+]
 
 MODULES = ("catalog", "inventory", "orders", "payments", "notifications", "insights")
-_SCHEDULES = ("settle_stragglers",)
+SCHEDULES = ("settle_stragglers",)
 _SEEDED_PRODUCTS = 24
+
+
+class Held(msgspec.Struct):
+    """What a store's tables hold. `received` is by the product's id in hexadecimal."""
+
+    orders: int
+    products: int
+    received: dict[str, int]
 
 
 def rows(file: Path, statement: str, *values: Any) -> list[tuple[Any, ...]]:
@@ -55,7 +74,7 @@ def unfinished(data: Path) -> list[str]:
             for row in rows(
                 file, "SELECT id, handler, waits, last_error FROM tenfold_queue WHERE waits > 0"
             )
-            if row[1] not in _SCHEDULES
+            if row[1] not in SCHEDULES
         ]
         for feed in _feeds(module):
             (read,) = rows(
@@ -101,16 +120,34 @@ def dead_letters(data: Path) -> list[str]:
 
 def complaints(journal: Journal, port: int, data: Path) -> list[str]:
     """What is not as it must be, one sentence each. The store runs and is settled."""
+    held = Held(
+        orders=rows(data / "orders.db", "SELECT count(*) FROM orders")[0][0],
+        products=rows(data / "catalog.db", "SELECT count(*) FROM products")[0][0],
+        received=dict(
+            rows(data / "inventory.db", "SELECT lower(hex(product_id)), received FROM stock")
+        ),
+    )
+    return [
+        *broken_invariants(read_files(data)),
+        *dead_letters(data),
+        *contradictions(journal, port, held, data),
+    ]
+
+
+def contradictions(journal: Journal, port: int, held: Held, data: Path) -> list[str]:
+    """Where what clients were told, what the store says and what its tables hold differ.
+
+    Args:
+        data: where the payment provider's ledger is.
+    """
     wire = Wire(port)
     try:
         orders = {item["id"]: item for item in _orders(wire, journal)}
         return [
             *journal.complaints,
-            *broken_invariants(read_files(data)),
-            *dead_letters(data),
-            *_products(wire, journal, data),
-            *_stock(journal, data),
-            *_promises(journal, orders, data),
+            *_products(wire, journal, held),
+            *_stock(journal, held),
+            *_promises(journal, orders, held),
             *_money(orders, data),
             *_mails(wire, orders),
             *_read_models(wire, orders),
@@ -126,7 +163,7 @@ def _orders(wire: Wire, journal: Journal) -> Iterator[Any]:
             yield answer.body
 
 
-def _promises(journal: Journal, orders: dict[str, Any], data: Path) -> Iterator[str]:
+def _promises(journal: Journal, orders: dict[str, Any], held: Held) -> Iterator[str]:
     """Every order that a client was told of is there as it was told, and no other."""
     for sent in journal.told("order"):
         order = orders.get(sent.reply["id"])
@@ -136,32 +173,29 @@ def _promises(journal: Journal, orders: dict[str, Any], data: Path) -> Iterator[
         for name in ("customer_id", "lines", "total", "placed_at"):
             if order[name] != sent.reply[name]:
                 yield f"order {order['id']} has {name}={order[name]}, told was {sent.reply[name]}"
-    (held,) = rows(data / "orders.db", "SELECT count(*) FROM orders")
     keys = {sent.key for sent in journal.told("order")}
-    if not held[0] == len(orders) == len(keys):
-        yield f"{held[0]} orders are there for {len(keys)} keys and {len(orders)} ids"
+    if not held.orders == len(orders) == len(keys):
+        yield f"{held.orders} orders are there for {len(keys)} keys and {len(orders)} ids"
 
 
-def _products(wire: Wire, journal: Journal, data: Path) -> Iterator[str]:
+def _products(wire: Wire, journal: Journal, held: Held) -> Iterator[str]:
     told = journal.told("product")
     for sent in told:
         answer = wire.get(f"/v1/products/{sent.reply['id']}")
         if answer.body != sent.reply:
             yield f"product was told as {sent.reply}, is {answer}"
-    (held,) = rows(data / "catalog.db", "SELECT count(*) FROM products")
-    if held[0] != len(told) + _SEEDED_PRODUCTS:
-        yield f"{held[0]} products are there; {len(told)} were added to {_SEEDED_PRODUCTS}"
+    if held.products != len(told) + _SEEDED_PRODUCTS:
+        yield f"{held.products} products are there; {len(told)} were added to {_SEEDED_PRODUCTS}"
 
 
-def _stock(journal: Journal, data: Path) -> Iterator[str]:
+def _stock(journal: Journal, held: Held) -> Iterator[str]:
     """Pieces received are those of the acknowledged deliveries, each once."""
     told: Counter[str] = Counter()
     for sent in journal.told("stock"):
         told[sent.path.split("/")[3].replace("-", "")] += sent.body["quantity"]
-    held = dict(rows(data / "inventory.db", "SELECT lower(hex(product_id)), received FROM stock"))
     for product, quantity in told.items():
-        if held.get(product) != quantity:
-            yield f"{quantity} pieces of {product} were delivered, {held.get(product)} are booked"
+        if (booked := held.received.get(product)) != quantity:
+            yield f"{quantity} pieces of {product} were delivered, {booked} are booked"
 
 
 def _money(orders: dict[str, Any], data: Path) -> Iterator[str]:

@@ -15,7 +15,7 @@ from typing import Any
 
 import msgspec
 
-__all__ = ["STORE", "NoAnswerError", "StoreProcess", "Wire", "free_port", "product_file"]
+__all__ = ["STORE", "Answer", "NoAnswerError", "StoreProcess", "Wire", "free_port", "product_file"]
 
 STORE = Path(__file__).parents[2] / "examples" / "store"
 VICTIM = Path(__file__).with_name("victim.py")
