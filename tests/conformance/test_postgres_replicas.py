@@ -194,8 +194,11 @@ async def test_a_replica_that_dies_is_left_out_and_taken_in_again(
         await asyncio.to_thread(server.kill, "replica-1")
         await cluster.is_taken_in(well=False)
         assert await cluster.pool_for(message(Freshness(0))) == "primary"
+        # As if it had replayed far more before it fell than it has when it answers again.
+        cluster.servers._replicas[0].replayed += 10**12
         await asyncio.to_thread(server.start)
         await cluster.is_taken_in()
+        assert cluster.servers.states()[0].replayed < 10**12
         assert await cluster.pool_for(message(Freshness(0))) == "replica"
     finally:
         await cluster.close()

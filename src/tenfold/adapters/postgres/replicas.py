@@ -35,12 +35,14 @@ _WELL_LOOKS: Final = 2
 _ASK_AGAIN_S: Final = 0.004
 _SAMPLES: Final = 4096
 
-WRITTEN = "SELECT pg_wal_lsn_diff(pg_current_wal_insert_lsn(), '0/0')::bigint, 0::bigint, false"
+WRITTEN = """
+SELECT pg_wal_lsn_diff(pg_current_wal_insert_lsn(), '0/0')::bigint, 0::bigint, false, 0::float8
+"""
 # What was replayed is asked before what was received: where the two are equal, no record can
 # have been half replayed in between.
 REPLAYED = """
 SELECT r.replayed, coalesce(pg_wal_lsn_diff(pg_last_wal_receive_lsn(), '0/0'), 0)::bigint,
-       pg_is_in_recovery()
+       pg_is_in_recovery(), extract(epoch FROM pg_postmaster_start_time())::float8
 FROM (SELECT coalesce(pg_wal_lsn_diff(pg_last_wal_replay_lsn(), '0/0'), 0)::bigint AS replayed
       OFFSET 0) AS r
 """
@@ -72,6 +74,7 @@ class _Place(Struct):
     replayed: int
     received: int
     recovering: bool
+    started: float
 
 
 def decide_seen(replayed: int, received: int) -> int:
@@ -137,7 +140,7 @@ class _Asker:
             raise _unreachable(error) from error
         finally:
             self._pool.give_back(pooled)
-        return _Place(replayed=row[0], received=row[1], recovering=row[2])
+        return _Place(replayed=row[0], received=row[1], recovering=row[2], started=row[3])
 
     async def close(self) -> None:
         """End what is under way."""
@@ -147,13 +150,18 @@ class _Asker:
 
 
 class _Replica:
-    """One replica, and what is known of it. What it had replayed once, it has replayed."""
+    """One replica, and what is known of it.
+
+    What it had replayed once, it has replayed, until it is started again: after a
+    crash it begins at an earlier place and answers before it has come to the last.
+    """
 
     def __init__(self, name: str, pool: Pool) -> None:
         self.name = name
         self.pool = pool
         self.asker = _Asker(pool, REPLAYED)
         self.replayed = 0
+        self.started = 0.0
         self.lag_s = 0.0
         self.well = False
         self.looks = _WELL_LOOKS - 1
@@ -169,6 +177,11 @@ class _Replica:
                 f"The read replica {self.name} did not say within {within_s:.1f} s how far it "
                 "has come. Nothing was done by that. Look at its log, and whether it stands still."
             ) from error
+        if place.started != self.started:
+            if self.started:
+                self.leave_out("it was started again")
+            self.started = place.started
+            self.replayed = 0
         self.replayed = max(self.replayed, place.replayed)
         return place
 
