@@ -201,7 +201,7 @@ class Calls:
         trace = new_trace(ids, incoming.trace)
         envelope = Envelope(
             id=str(ids.uuid()),
-            kind=operation.spec.kind,
+            kind=operation.kind,
             target=operation.target,
             payload=incoming.arguments,
             principal=incoming.principal,
@@ -212,7 +212,7 @@ class Calls:
             idempotency_key=incoming.idempotency_key,
         )
         deadline = time.monotonic() + timeout_s
-        message = Message(envelope, operation.spec.kind, operation.module.name, deadline, None)
+        message = Message(envelope, operation.kind, operation.module.name, deadline, None)
         message.host = operation.module
         try:
             if arrival is None:

@@ -25,7 +25,7 @@ from tenfold.edges.http.problems import RESERVED
 from tenfold.edges.http.replies import ReplyWriter
 from tenfold.edges.http.seen import position_cookie, position_of
 from tenfold.edges.http.settings import HttpProduct
-from tenfold.edges.http.waiting import DisconnectWatch, guarded
+from tenfold.edges.http.waiting import DisconnectWatch, Watches, guarded
 from tenfold.path.entry import Entry, Incoming
 
 __all__ = ["Endpoint", "has_body"]
@@ -49,6 +49,7 @@ class Endpoint:
         "_reader",
         "_spec",
         "_takes_body",
+        "_watches",
         "_writer",
         "label",
     )
@@ -65,6 +66,7 @@ class Endpoint:
         settings = product.settings
         self._addresses = Addresses(settings.trusted_proxies, settings.forwarded_header)
         self._reader = ArgumentReader(spec, product.settings.max_depth)
+        self._watches = Watches(settings.disconnect_check_s)
         self._writer = ReplyWriter(spec, _created(name, spec, product))
         _check_refusals(spec)
 
@@ -114,7 +116,7 @@ class Endpoint:
             address=address,
             arrival=exchange.arrival,
         )
-        watch = DisconnectWatch(exchange.receive, product.settings.disconnect_check_s)
+        watch = DisconnectWatch(exchange.receive, self._watches)
         try:
             call = self._entry.call(incoming)
             reply = await guarded(call, watch)

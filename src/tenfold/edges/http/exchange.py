@@ -139,7 +139,9 @@ class Exchange:
                 field="Host",
             )
         host = (sent or b"").decode("latin-1").lower()
-        name = host.rpartition(":")[0] if re.search(r":\d*$", host) else host
+        name, colon, port = host.rpartition(":")
+        if not colon or (port and not (port.isascii() and port.isdigit())):
+            name = host  # no port, or the end of an IPv6 address
         if name not in settings.allowed_hosts:
             raise MisdirectedError(
                 f"The request is for the host {name[:100]!r}; this product answers to "

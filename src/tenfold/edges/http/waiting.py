@@ -9,7 +9,7 @@ from typing import Any, Protocol, TypeVar
 
 from tenfold.edges.http.asgi import Receive
 
-__all__ = ["Alarm", "DisconnectWatch", "Guard", "guarded"]
+__all__ = ["Alarm", "DisconnectWatch", "Guard", "Watches", "guarded"]
 
 _T = TypeVar("_T")
 
@@ -85,32 +85,33 @@ class Alarm:
 class DisconnectWatch:
     """Cancels the task that it guards when the client has gone. `gone` says that it did.
 
-    It begins to look after `after_s`: most answers are given sooner, and then
-    the watch costs a timer instead of a task.
+    It begins to look when its `Watches` do: most answers are given sooner, and
+    then the watch costs neither a task nor a timer.
     """
 
-    __slots__ = ("_after_s", "_handle", "_receive", "_task", "_watcher", "gone")
+    __slots__ = ("_receive", "_task", "_watcher", "_watches", "gone")
 
-    def __init__(self, receive: Receive, after_s: float) -> None:
+    def __init__(self, receive: Receive, watches: Watches) -> None:
         self._receive = receive
-        self._after_s = after_s
+        self._watches = watches
         self._watcher: asyncio.Task[None] | None = None
         self.gone = False
 
     def begin(self) -> None:
-        """Start the timer after which the watch looks."""
+        """Wait to look."""
         self._task = _present_task()
-        self._handle = asyncio.get_running_loop().call_later(self._after_s, self._look)
+        self._watches.add(self)
 
     def end(self) -> None:
         """Stop watching."""
-        self._handle.cancel()
+        self._watches.discard(self)
         if self._watcher is not None:
             self._watcher.cancel()
         if self.gone:
             self._task.uncancel()
 
-    def _look(self) -> None:
+    def look(self) -> None:
+        """Begin to look."""
         self._watcher = asyncio.get_running_loop().create_task(self._watch())
 
     async def _watch(self) -> None:
@@ -118,6 +119,47 @@ class DisconnectWatch:
             pass
         self.gone = True
         self._task.cancel()
+
+
+class Watches:
+    """Those who wait for an answer, with one timer for all of them.
+
+    A watch looks once it has waited for `after_s`, and before it has waited for
+    twice as long. Used from one event loop at a time.
+    """
+
+    __slots__ = ("_after_s", "_before", "_loop", "_new")
+
+    def __init__(self, after_s: float) -> None:
+        self._after_s = after_s
+        self._new: set[DisconnectWatch] = set()
+        self._before: set[DisconnectWatch] = set()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        """Where the timer runs; None while nobody waits."""
+
+    def add(self, watch: DisconnectWatch) -> None:
+        """Let it look later."""
+        self._new.add(watch)
+        loop = asyncio.get_running_loop()
+        if self._loop is not loop:
+            self._loop = loop
+            loop.call_later(self._after_s, self._turn, loop)
+
+    def discard(self, watch: DisconnectWatch) -> None:
+        """It need not look, or has."""
+        self._new.discard(watch)
+        self._before.discard(watch)
+
+    def _turn(self, loop: asyncio.AbstractEventLoop) -> None:
+        if self._loop is not loop:
+            return
+        due, self._before, self._new = self._before, self._new, set()
+        for watch in due:
+            watch.look()
+        if self._before:
+            loop.call_later(self._after_s, self._turn, loop)
+        else:
+            self._loop = None
 
 
 def _present_task() -> asyncio.Task[Any]:
