@@ -241,6 +241,27 @@ async def test_a_handler_may_catch_a_refusal_and_go_on(bench: Bench) -> None:
     assert await bench.ask(SIZE, name="a") == 6
 
 
+async def test_a_refusal_of_a_buffered_write_that_is_caught_takes_no_other_write_with_it(
+    bench: Bench,
+) -> None:
+    async def adding(db: PostgresDatabase) -> None:
+        await db.execute(ADD, name="a", size=1)
+
+    async def going_on(db: PostgresDatabase) -> str:
+        db.buffer(ADD_PART, name="p", thing="a")
+        db.buffer(ADD, name="a", size=2, refuse={"things_key": Taken(name="a")})
+        db.buffer(ADD, name="b", size=3)
+        db.buffer(WIDEN, name="b", by=4)
+        try:
+            return str(await db.value(SIZE, name="b"))
+        except Taken:
+            return f"taken, and {await db.value(SIZE, name='b')}"
+
+    await bench.carry(adding)
+    assert (await bench.carry(going_on)).value == "taken, and 7"
+    assert await bench.sql("SELECT count(*) FROM shed.parts") == 1
+
+
 async def test_an_error_that_is_caught_at_the_end_spoils_nothing(bench: Bench) -> None:
     async def adding(db: PostgresDatabase) -> None:
         await db.execute(ADD, name="a", size=1)

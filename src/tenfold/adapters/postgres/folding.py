@@ -9,7 +9,7 @@ goes into a statement of its own.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -24,6 +24,8 @@ from tenfold.ports.unit import BufferedWrite, Unit
 __all__ = ["Folding", "Step"]
 
 _KEPT = 512
+_MOST_RUNS = 32
+"""Of a shape whose texts are kept: a loop over several statements makes endless ones."""
 
 
 class Step:
@@ -73,9 +75,11 @@ class Folding:
         self._xid_offset = xid_offset
         self._kept: OrderedDict[Any, list[_Text]] = OrderedDict()
 
-    def writes(self, unit: Unit, generations: Mapping[str, int]) -> list[Step]:
-        """The steps of the buffered writes alone, for a read that follows them."""
-        runs = self._runs(unit)
+    def writes(
+        self, buffered: Sequence[BufferedWrite], tenant: str, generations: Mapping[str, int]
+    ) -> list[Step]:
+        """The steps of buffered writes alone, for a read that follows them."""
+        runs = self._runs(buffered, tenant)
         texts = self._texts(runs, generations, None)
         return _steps(texts, runs, ())
 
@@ -102,7 +106,7 @@ class Folding:
                 f"{records.MOST_EVENTS:,} is the most. Nothing was committed. Publish them from "
                 "several jobs."
             )
-        runs = self._runs(unit)
+        runs = self._runs(unit.buffered, unit.tenant)
         shape = (
             min(len(events), 2),
             min(len(entries), 2),
@@ -124,13 +128,13 @@ class Folding:
             values += (unit.fence,)
         return _steps(texts, runs, values)
 
-    def _runs(self, unit: Unit) -> list[_Run]:
+    def _runs(self, buffered: Sequence[BufferedWrite], tenant: str) -> list[_Run]:
         runs: list[_Run] = []
-        for write in unit.buffered:
+        for write in buffered:
             plan = self._planner.plan(write.statement)
             if not runs or runs[-1].plan.shape is not plan.shape:
                 runs.append(_Run(plan))
-            runs[-1].values.append(plan.values(write.parameters, unit.tenant))
+            runs[-1].values.append(plan.values(write.parameters, tenant))
             runs[-1].writes.append(write)
         return runs
 
@@ -140,6 +144,8 @@ class Folding:
         generations: Mapping[str, int],
         shape: tuple[Any, ...] | None,
     ) -> list[_Text]:
+        if len(runs) > _MOST_RUNS:
+            return self._put_together(runs, generations, shape)
         key = (
             shape,
             *[(run.plan.shape, run.plan.text(generations), len(run.writes) > 1) for run in runs],

@@ -56,6 +56,7 @@ class OpenUnit:
 
     __slots__ = (
         "_folding",
+        "_singly",
         "_tables",
         "_unit",
         "generations",
@@ -71,8 +72,12 @@ class OpenUnit:
         module: str,
         unit: Unit,
         generations: Mapping[str, int],
+        *,
+        singly: bool = False,
     ) -> None:
+        """`singly` where each statement has a savepoint before it."""
         self._folding = folding
+        self._singly = singly
         self._tables = tables
         self._unit = unit
         self.module = module
@@ -126,19 +131,29 @@ class OpenUnit:
         return changed
 
     async def flush(self) -> None:
-        """Send the buffered writes, in the order in which they were handed over."""
-        steps = self._folding.writes(self._unit, self.generations)
-        self._unit.buffered.clear()
+        """Send the buffered writes, in the order in which they were handed over.
+
+        One by one where the handler may go on after a refusal: what was refused
+        then takes no other write with it, and those behind it stay buffered.
+        """
+        buffered = self._unit.buffered
         self.wrote = True
-        for step in steps:
-            self._look()
-            try:
-                await Call(step.text, step.values, rows=False, many=step.many)
-            except asyncpg.IntegrityConstraintViolationError as error:
-                refusal = refusal_of(error, step, self._tables)
-                if refusal is None:
-                    raise
-                raise refusal from error
+        while buffered:
+            taken = 1 if self._singly else len(buffered)
+            steps = self._folding.writes(buffered[:taken], self._unit.tenant, self.generations)
+            del buffered[:taken]
+            for step in steps:
+                await self._send(step)
+
+    async def _send(self, step: Step) -> None:
+        self._look()
+        try:
+            await Call(step.text, step.values, rows=False, many=step.many)
+        except asyncpg.IntegrityConstraintViolationError as error:
+            refusal = refusal_of(error, step, self._tables)
+            if refusal is None:
+                raise
+            raise refusal from error
 
     def _look(self) -> None:
         if time.monotonic() > self._unit.deadline:

@@ -150,7 +150,14 @@ class PostgresStore:
         except BaseException:
             close_handler(handler, context)
             raise
-        opened = OpenUnit(self._folding, self._tables, self.module, unit, self._generations(unit))
+        opened = OpenUnit(
+            self._folding,
+            self._tables,
+            self.module,
+            unit,
+            self._generations(unit),
+            singly=unit.message_id in self._careful,
+        )
         try:
             try:
                 await self._execute(pooled, unit, self._begin)
