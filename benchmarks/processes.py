@@ -57,7 +57,7 @@ def serving(command: Sequence[str], port: int, ready: str, cwd: Path = ROOT) -> 
     process = subprocess.Popen(command, cwd=cwd, env=environ, stdout=subprocess.DEVNULL)
     try:
         while not _answers(port, ready):
-            if process.poll() is not None or time.perf_counter() - began > 30:
+            if process.poll() is not None or time.perf_counter() - began > 120:
                 raise RuntimeError(f"{command} did not start")
             time.sleep(0.005)
         yield Server(process, port, time.perf_counter() - began)
