@@ -41,6 +41,7 @@ web = {web}
 workers = {workers}
 restart_max_s = 2.0
 start_timeout_s = {start_timeout_s}
+hung_s = {hung_s}
 """
 _BALANCED = """
 [topologies.growth.balancer]
@@ -105,6 +106,7 @@ class Supervised:
             "keep_alive_s": 3.0,
             "drain_s": 8.0,
             "start_timeout_s": 40.0,
+            "hung_s": 30.0,
             **(settings or {}),
         }
         self.port = int(self.settings["port"])

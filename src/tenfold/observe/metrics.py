@@ -11,7 +11,7 @@ import msgspec
 from tenfold.contracts.structs import Struct
 from tenfold.path.stops import BUCKETS_S, Stop
 
-__all__ = ["CONTENT_TYPE", "Counter", "Gauge", "render_metrics"]
+__all__ = ["CONTENT_TYPE", "Counter", "Gauge", "render_gauges", "render_metrics"]
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -52,6 +52,22 @@ def render_metrics(stops: Iterable[Stop], gauges: Iterable[Gauge | Counter] = ()
     from prometheus_client.exposition import generate_latest
 
     return bytes(generate_latest(_Registry(stops, gauges)))
+
+
+def render_gauges(gauges: Iterable[Gauge | Counter]) -> bytes:
+    """These alone, otherwise as `render_metrics`."""
+    from prometheus_client.exposition import generate_latest
+
+    return bytes(generate_latest(_Gauges(gauges)))
+
+
+class _Gauges:
+    def __init__(self, gauges: Iterable[Gauge | Counter]) -> None:
+        self._gauges = gauges
+
+    def collect(self) -> Iterator[Any]:
+        """The metric families, by name."""
+        yield from _gauge_families(self._gauges)
 
 
 class _Registry:

@@ -52,6 +52,11 @@ class Backlogs:
         self._task: asyncio.Task[None] | None = None
 
     @property
+    def watched(self) -> tuple[str, ...]:
+        """The queues that are looked at."""
+        return tuple(self._most)
+
+    @property
     def full(self) -> dict[str, int]:
         """The queues that are full, with how many of their entries are due."""
         return dict(self._full)

@@ -21,7 +21,8 @@ import uvloop
 from tenfold.contracts.errors import TenfoldError
 from tenfold.observe.logs import configure_logs
 from tenfold.runtimes.draining import Drain, DrainOrder
-from tenfold.runtimes.links import Assignment, ChildLink, Done, Failed, Ready
+from tenfold.runtimes.gathering import ProcessMetrics
+from tenfold.runtimes.links import BEAT_S, Assignment, ChildLink, Done, Failed, Ready
 from tenfold.runtimes.preparing import Phase, prepare
 from tenfold.runtimes.process import RunningProduct, hosted
 from tenfold.runtimes.roles import Role
@@ -75,19 +76,40 @@ async def _do(product: Product, assignment: Assignment, link: ChildLink) -> None
 
     with signals(wish, interrupt=False):
         link.on_stop(stop)
-        async with hosted(product, assignment.role) as process:
-            await _run(process, assignment, link, wish)
+        beating: asyncio.Task[None] | None = None
+        try:
+            async with hosted(product, assignment.role) as process:
+                beating = asyncio.create_task(_beat(link))
+                await _run(process, assignment, link, wish)
+        finally:
+            if beating is not None:
+                beating.cancel()
 
 
 async def _run(
     process: RunningProduct, assignment: Assignment, link: ChildLink, wish: StopWish
 ) -> None:
+    metrics = ProcessMetrics(process.host, link)
     if assignment.role is Role.WORKER or assignment.listener is None:
         link.say(Ready())
         await wish.asked.wait()
         return
     with socket.socket(fileno=assignment.listener) as listener:
-        await serve_http(process, listener, wish, lambda: link.say(Ready()), drain=Drain())
+        await serve_http(
+            process,
+            listener,
+            wish,
+            lambda: link.say(Ready()),
+            drain=Drain(),
+            metrics=metrics.text,
+        )
+
+
+async def _beat(link: ChildLink) -> None:
+    """Say again and again that the loop turns: a process that hangs answers nobody."""
+    while True:
+        link.beat()
+        await asyncio.sleep(BEAT_S)
 
 
 def _write_whole_lines() -> None:

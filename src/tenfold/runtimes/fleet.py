@@ -59,6 +59,12 @@ class Fleet:
         """Every process that there is to be, and how it does."""
         return [slot.state for slot in self._slots.values()]
 
+    async def measure(self, within_s: float) -> list[tuple[ProcessState, str | None]]:
+        """Every process with what it has measured, as far as it says so in time."""
+        slots = list(self._slots.values())
+        texts = await asyncio.gather(*(slot.measure(within_s) for slot in slots))
+        return [(slot.state, text) for slot, text in zip(slots, texts, strict=True)]
+
     def reap(self) -> None:
         """Look which processes have ended; for whoever hears that one did."""
         self._children = {child for child in self._children if not child.reap()}

@@ -1,10 +1,11 @@
-"""What a running host measures of itself, beside the stops: queues, relays, calls, databases."""
+"""What a running host measures beside the stops: its own, and what stands in databases."""
 
 from __future__ import annotations
 
 import asyncio
 
 from tenfold.contracts.errors import TenfoldError
+from tenfold.observe.door import door_metrics
 from tenfold.observe.metrics import Counter, Gauge
 from tenfold.ports.records import Backlog
 from tenfold.runtimes.host import Host
@@ -19,40 +20,72 @@ _OUTCOMES = ("done", "retried", "dead", "returned", "unknown", "lost")
 class Gauges:
     """The gauges and counters of one host.
 
-    What is read from databases is kept for some seconds, so that nobody loads
-    them by asking often; a database that does not answer is left out.
+    Those of the process are its own. What is read from databases is the same in
+    every process, so that one of several tells it; it is kept for some seconds, so
+    that nobody loads them by asking often. A database that does not answer is left out.
     """
 
     def __init__(self, host: Host) -> None:
         self._host = host
         self._kept: dict[str, tuple[Backlog, int]] = {}
+        self._horizon_s: float | None = None
         self._read_s: float | None = None
         self._reading = asyncio.Lock()
 
     async def read(self) -> list[Gauge | Counter]:
-        """All of them, as of now or some seconds ago."""
+        """All of them, for a process that is the only one."""
+        return [*self.own(), *await self.stored()]
+
+    def own(self) -> list[Gauge | Counter]:
+        """What this process does, holds and sees, as of now."""
+        host = self._host
+        found: list[Gauge | Counter] = [
+            Gauge(
+                name="calls_in_flight",
+                help="Calls from outside that are being carried.",
+                value=host.in_flight,
+            )
+        ]
+        if host.door is not None:
+            found += door_metrics(host.door)
+        if host.caches is not None:
+            found += host.caches.metrics()
+        found += host.stores.metrics()
+        for name in host.modules:
+            found += self._of_process(name)
+        return found
+
+    async def stored(self) -> list[Gauge | Counter]:
+        """What stands in the databases, as of now or some seconds ago."""
         async with self._reading:
             now_s = self._host.clock.monotonic()
             if self._read_s is None or now_s - self._read_s >= _KEPT_S:
                 names = list(self._host.modules)
-                found = await asyncio.gather(*(self._stored(name) for name in names))
+                self._horizon_s, found = await asyncio.gather(
+                    self._horizon(), asyncio.gather(*(self._stored(name) for name in names))
+                )
                 pairs = zip(names, found, strict=True)
                 self._kept = {name: item for name, item in pairs if item is not None}
                 self._read_s = now_s
-        held: list[Gauge | Counter] = [
-            Gauge(
-                name="calls_in_flight",
-                help="Calls from outside that are being carried.",
-                value=self._host.in_flight,
+        held: list[Gauge | Counter] = []
+        if self._horizon_s is not None:
+            held.append(
+                Gauge(
+                    name="outbox_horizon_age_seconds",
+                    help="For how long an open transaction has held up the reading of outboxes.",
+                    value=self._horizon_s,
+                )
             )
-        ]
-        if self._host.caches is not None:
-            held += self._host.caches.metrics()
-        for name in self._host.modules:
-            held += self._of_process(name)
-            if name in self._kept:
-                held += self._of_database(name, *self._kept[name])
+        for name, (backlog, head) in self._kept.items():
+            held += self._of_database(name, backlog, head)
         return held
+
+    async def _horizon(self) -> float | None:
+        try:
+            async with asyncio.timeout(_WAIT_S):
+                return await self._host.stores.horizon_age_s()
+        except (TenfoldError, TimeoutError):
+            return None
 
     async def _stored(self, module: str) -> tuple[Backlog, int] | None:
         runtime = self._host.modules[module]

@@ -1,15 +1,18 @@
 """The link between a supervisor and each of its processes: a pair of sockets, a line a message.
 
 The supervisor says the assignment first, and later how to stop. The process says
-that it is ready, that it has done what it was for, or why it cannot. Both may be
-of different versions while a new one is deployed, so that messages only ever
-gain fields. The end of the link is the end of the supervisor, however it came.
+that it is ready, that it has done what it was for, or why it cannot; each second
+that its event loop turns; and, when asked for it, what it has measured. A process
+may ask for what all of them have measured. Both may be of different versions
+while a new one is deployed, so that messages only ever gain fields. The end of the
+link is the end of the supervisor, however it came.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+import queue
 import socket
 import threading
 from collections.abc import Callable
@@ -21,10 +24,30 @@ from tenfold.contracts.structs import Struct
 from tenfold.runtimes.draining import DrainOrder
 from tenfold.runtimes.roles import Role
 
-__all__ = ["Assignment", "ChildLink", "Done", "Failed", "Ready", "Report", "Stop", "decode_report"]
+__all__ = [
+    "BEAT_S",
+    "AskMetrics",
+    "Assignment",
+    "Beat",
+    "ChildLink",
+    "Done",
+    "Failed",
+    "Gathered",
+    "Measure",
+    "Measured",
+    "Order",
+    "Ready",
+    "Report",
+    "Said",
+    "Stop",
+    "decode_said",
+    "encode_message",
+]
 
 Task = Literal["run", "before", "after"]
 _ORPHAN_S = 60.0
+BEAT_S = 1.0
+"""How often a process says that its event loop turns."""
 
 
 class Assignment(Struct, tag="assignment"):
@@ -76,23 +99,58 @@ class Failed(Struct, tag="failed"):
     code: str = ""
 
 
+class Beat(Struct, tag="beat"):
+    """The event loop of the process turns."""
+
+
+class Measure(Struct, tag="measure"):
+    """Say what you have measured, with this number."""
+
+    number: int
+
+
+class Measured(Struct, tag="measured"):
+    """What one process has measured, as Prometheus text."""
+
+    number: int
+    text: str
+
+
+class AskMetrics(Struct, tag="ask_metrics"):
+    """Tell me what all processes have measured."""
+
+
+class Gathered(Struct, tag="gathered"):
+    """What all processes have measured, as Prometheus text."""
+
+    text: str
+
+
 Report = Ready | Done | Failed
+Said = Report | Beat | Measured | AskMetrics
+Order = Stop | Measure | Gathered
 _encode = msgspec.json.Encoder().encode
-_decode_report = msgspec.json.Decoder(Report).decode
-_decode_order = msgspec.json.Decoder(Assignment | Stop).decode
+_decode_said = msgspec.json.Decoder(Said).decode
+_decode_order = msgspec.json.Decoder(Assignment | Order).decode
 
 
-def decode_report(line: bytes) -> Report:
+def encode_message(message: Assignment | Order | Said) -> bytes:
+    """A message as its line."""
+    return _encode(message) + b"\n"
+
+
+def decode_said(line: bytes) -> Said:
     """What a process said. Raises: msgspec.DecodeError."""
-    report: Report = _decode_report(line)
-    return report
+    said: Said = _decode_said(line)
+    return said
 
 
 class ChildLink:
     """The process's end of the link.
 
     A thread listens, so that an order is heard, and a dead supervisor noticed,
-    also while the event loop does not run or does not yield.
+    also while the event loop does not run or does not yield. Another one speaks,
+    so that the loop never waits for a supervisor that is busy.
     """
 
     def __init__(self, fd: int) -> None:
@@ -108,12 +166,25 @@ class ChildLink:
         self._lock = threading.Lock()
         self._stop: DrainOrder | None = None
         self._on_stop: Callable[[DrainOrder], None] | None = None
+        self._on_metrics: Callable[[Measure | Gathered], None] | None = None
+        self._unsaid: queue.SimpleQueue[Said] = queue.SimpleQueue()
+        self._saying = threading.Lock()
         threading.Thread(target=self._listen, name="tenfold-link", daemon=True).start()
+        threading.Thread(target=self._speak, name="tenfold-link-out", daemon=True).start()
 
-    def say(self, report: Report) -> None:
-        """Report to the supervisor, if it still lives."""
-        with contextlib.suppress(OSError):
-            self._socket.sendall(_encode(report) + b"\n")
+    def say(self, said: Said) -> None:
+        """Tell the supervisor, if it still lives, before this returns."""
+        with contextlib.suppress(OSError), self._saying:
+            self._socket.sendall(encode_message(said))
+
+    def say_later(self, said: Said) -> None:
+        """Tell the supervisor as soon as it listens."""
+        self._unsaid.put(said)
+
+    def beat(self) -> None:
+        """Say that the loop turns, unless the supervisor has not taken in the last time yet."""
+        if self._unsaid.empty():
+            self._unsaid.put(Beat())
 
     def on_stop(self, callback: Callable[[DrainOrder], None]) -> None:
         """Call this, from the listening thread, when the process is to stop, or was already."""
@@ -123,11 +194,24 @@ class ChildLink:
         if order is not None:
             callback(order)
 
+    def on_metrics(self, callback: Callable[[Measure | Gathered], None]) -> None:
+        """Call this, from the listening thread, with what concerns metrics."""
+        self._on_metrics = callback
+
+    def _speak(self) -> None:
+        while True:
+            self.say(self._unsaid.get())
+
     def _listen(self) -> None:
         for line in self._lines:
-            order = _decode_order(line)
+            try:
+                order = _decode_order(line)
+            except msgspec.DecodeError:
+                continue  # a newer supervisor's; what it needs of us it has said so far
             if isinstance(order, Stop):
                 self._ask(order.order)
+            elif not isinstance(order, Assignment) and self._on_metrics is not None:
+                self._on_metrics(order)
         # Nobody takes our place, and a new supervisor wants the port.
         self._ask(DrainOrder(keep_idle=False))
         # However busy the loop is, there is an end: two generations must not both go on.

@@ -10,6 +10,7 @@ from sqlalchemy import Table
 
 from tenfold.contracts.errors import ContractError
 from tenfold.contracts.structs import Struct
+from tenfold.observe.metrics import Counter, Gauge
 from tenfold.path.module import Resources
 from tenfold.path.stops import Stops
 from tenfold.ports.clock import Clock, Ids
@@ -142,6 +143,17 @@ class Stores(Protocol):
 
         Of several processes at once one does it and the others wait. Work that
         was interrupted is done again.
+        """
+        ...
+
+    def metrics(self) -> list[Gauge | Counter]:
+        """What this process has seen of its connections and of replicas."""
+        ...
+
+    async def horizon_age_s(self) -> float | None:
+        """For how many seconds an open transaction has kept the logs from being read on.
+
+        None where none can. Raises: StoreUnavailableError.
         """
         ...
 

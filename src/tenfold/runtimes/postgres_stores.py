@@ -25,10 +25,12 @@ from tenfold.adapters.postgres.session import PoolSession
 from tenfold.adapters.postgres.store import PostgresStore
 from tenfold.adapters.postgres.transfer import PostgresTransfer
 from tenfold.adapters.postgres.wakeups import Wakeups
+from tenfold.observe.metrics import Counter, Gauge
 from tenfold.path.module import Resources
 from tenfold.ports.news import CommitNews
 from tenfold.ports.replicas import Replicas
 from tenfold.ports.transfer import Transfer
+from tenfold.runtimes.database_gauges import pool_metrics, replica_metrics
 from tenfold.runtimes.moving.arrival import await_arrival
 from tenfold.runtimes.opening import (
     ModuleTables,
@@ -154,9 +156,10 @@ class PostgresStores:
         )
         generations = PostgresGenerations(session, shape.name, tables.projected)
         outdated = await session.read(generations.ensure)
+        log = PostgresOutbox(session, self._around.clock)
         resources = Resources(
             units=store,
-            log=PostgresOutbox(session, self._around.clock),
+            log=log,
             queue=PostgresQueue(session, self._around.clock),
             generations=generations,
             clock=self._around.clock,
@@ -164,7 +167,7 @@ class PostgresStores:
             stops=self._around.stops,
         )
         database = PostgresDatabase(store, self._replicas)
-        opened = _OpenedSchema(store, database, resources, generations, outdated)
+        opened = _OpenedSchema(store, database, resources, generations, outdated, log)
         self._opened[shape.name] = opened
         return opened
 
@@ -215,6 +218,23 @@ class PostgresStores:
                 await pooled.raw.execute("SELECT pg_advisory_unlock($1)", key)
         finally:
             self._direct.give_back(pooled)
+
+    def metrics(self) -> list[Gauge | Counter]:
+        """Its connections, and its replicas as it sees them. See `Stores.metrics`."""
+        found: list[Gauge | Counter] = []
+        for name, pool in (("primary", self._pool), *self._replica_pools):
+            found += pool_metrics(name, pool.statistics())
+        if self._replicas is not None:
+            for state in self._replicas.states():
+                found += replica_metrics(state)
+        return found
+
+    async def horizon_age_s(self) -> float | None:
+        """What the oldest open transaction holds up, of all modules. See `Stores.horizon_age_s`."""
+        # All modules are in one database, where transactions are numbered together.
+        for opened in self._opened.values():
+            return await opened.log.horizon_age_s()
+        return None
 
     async def close(self, wait_s: float) -> None:
         """Close every connection, within a bound. See `Stores.close`."""
@@ -270,8 +290,10 @@ class _OpenedSchema:
         resources: Resources,
         generations: PostgresGenerations,
         outdated: list[str],
+        log: PostgresOutbox,
     ) -> None:
         self._generations = generations
+        self.log = log
         self.store = store
         self.database = database
         self.resources = resources

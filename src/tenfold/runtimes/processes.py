@@ -5,6 +5,7 @@ What is here decides and does nothing; `supervisor` and `slots` carry it out.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from tenfold.contracts.structs import Struct
@@ -15,12 +16,14 @@ __all__ = [
     "PlannedProcess",
     "Rollout",
     "decide_failures",
+    "decide_hung_beats",
     "decide_processes",
     "decide_restart",
     "decide_rollout",
 ]
 
 _MOST_DOUBLINGS = 30
+_LEAST_BEATS = 3
 
 
 class PlannedProcess(Struct):
@@ -79,6 +82,19 @@ def decide_restart(failures: int, *, chance: float, settings: ProcessSettings) -
     doublings = min(failures - 1, _MOST_DOUBLINGS)
     wait_s = min(settings.restart_min_s * 2.0**doublings, settings.restart_max_s)
     return wait_s * (0.5 + chance / 2)
+
+
+def decide_hung_beats(hung_s: float, *, beat_s: float) -> int | None:
+    """After how many beats that did not come a process counts as hung; None for never.
+
+    Beats are counted and not seconds, so that a supervisor that was itself
+    stopped, with its machine or alone, takes nobody for hung when it goes on.
+
+    Args:
+        hung_s: as set; 0 for never.
+        beat_s: from one beat to the next.
+    """
+    return max(_LEAST_BEATS, math.ceil(hung_s / beat_s)) if hung_s else None
 
 
 def decide_rollout(running: Sequence[str], wanted: Sequence[PlannedProcess]) -> Rollout:

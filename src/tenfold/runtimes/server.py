@@ -10,7 +10,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from enum import IntEnum
 
@@ -120,6 +120,7 @@ async def serve_http(
     ready: Callable[[], None],
     *,
     drain: Drain,
+    metrics: Callable[[], Awaitable[bytes]] | None = None,
 ) -> None:
     """Serve a product that runs here until it is wished to stop, then drain.
 
@@ -127,12 +128,15 @@ async def serve_http(
         listener: bound; it may be shared with other processes, and is closed when the
             drain begins.
         ready: is called when connections are accepted.
+        metrics: what /metrics answers with; without it, this process's own.
     Raises: MountNotStartedError.
     """
     if wish.asked.is_set():
         return
     state = _Readiness()
-    server = _Server(_config(process, state, drain, listener), drain)
+    server = _Server(
+        _config(_http_product(process, state, metrics), process, drain, listener), drain
+    )
     serving = asyncio.create_task(_listen(server, listener))
     asked = asyncio.create_task(wish.asked.wait())
     began = asyncio.create_task(server.began.wait())
@@ -270,10 +274,9 @@ def signals(wish: StopWish, *, interrupt: bool = True) -> Iterator[None]:
 
 
 def _config(
-    process: RunningProduct, state: _Readiness, drain: Drain, listener: socket.socket
+    http: HttpProduct, process: RunningProduct, drain: Drain, listener: socket.socket
 ) -> uvicorn.Config:
     limits = process.product.topology.http
-    http = _http_product(process, state)
     app = http_app(process.host.entry, http)
     protocol = bounded_protocol(
         max_head_bytes=limits.max_header_bytes + limits.max_target_bytes,
@@ -297,12 +300,16 @@ def _config(
     )
 
 
-def _http_product(process: RunningProduct, state: _Readiness) -> HttpProduct:
+def _http_product(
+    process: RunningProduct,
+    state: _Readiness,
+    metrics: Callable[[], Awaitable[bytes]] | None,
+) -> HttpProduct:
     host, product = process.host, process.product
     limits = product.topology.http
     gauges = Gauges(host)
 
-    async def metrics() -> bytes:
+    async def own_metrics() -> bytes:
         return render_metrics(host.stops.all(), await gauges.read())
 
     return HttpProduct(
@@ -311,7 +318,7 @@ def _http_product(process: RunningProduct, state: _Readiness) -> HttpProduct:
         operations=host.operations,
         principal_of=lambda _: OPERATOR,
         readiness=lambda: state.value if host.healthy else ReadinessState.STARTING,
-        metrics=metrics,
+        metrics=metrics or own_metrics,
         settings=HttpSettings(
             max_body_bytes=limits.max_body_bytes,
             max_target_bytes=limits.max_target_bytes,

@@ -105,7 +105,8 @@ class ProcessSettings(Struct):
     machine that has only some of them the other number is 0. With `web = 1` and
     `workers = 0` one process does both, which is all that SQLite allows. A
     process that ends by itself is started again after `restart_min_s`, doubled
-    at each failure up to `restart_max_s`.
+    at each failure up to `restart_max_s`. One whose event loop has not turned
+    for `hung_s` is killed and started again; 0 lets it be.
     """
 
     web: Annotated[int, msgspec.Meta(ge=0, le=256)] = 1
@@ -113,3 +114,4 @@ class ProcessSettings(Struct):
     restart_min_s: _Seconds = 0.1
     restart_max_s: _Seconds = 10.0
     start_timeout_s: _Seconds = 60.0
+    hung_s: Annotated[float, msgspec.Meta(ge=0, le=3600)] = 30.0

@@ -56,6 +56,11 @@ class Slot:
             restarts=self.restarts,
         )
 
+    async def measure(self, within_s: float) -> str | None:
+        """What the process has measured. See `Child.measure`; None where there is none."""
+        child = self._child
+        return await child.measure(within_s) if child is not None and child.alive else None
+
     async def begin(self) -> None:
         """Start the process and wait until it is ready; keep it running from then on.
 

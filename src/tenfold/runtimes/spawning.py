@@ -1,4 +1,4 @@
-"""One process of a supervisor: spawned, listened to, stopped, and in the end killed."""
+"""One process of a supervisor: spawned, listened to, watched, stopped, and in the end killed."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,15 +18,34 @@ import msgspec
 
 from tenfold.contracts.errors import TenfoldError, UserMistakeError
 from tenfold.runtimes.draining import DrainOrder
-from tenfold.runtimes.links import Assignment, Done, Failed, Ready, Report, Stop, decode_report
+from tenfold.runtimes.links import (
+    BEAT_S,
+    AskMetrics,
+    Assignment,
+    Beat,
+    Done,
+    Failed,
+    Gathered,
+    Measure,
+    Measured,
+    Order,
+    Ready,
+    Report,
+    Said,
+    Stop,
+    decode_said,
+    encode_message,
+)
 from tenfold.runtimes.log_pump import LogPump
+from tenfold.runtimes.processes import decide_hung_beats
 
 __all__ = ["COMMAND", "Child", "ProcessNotStartedError", "Spawning"]
 
 COMMAND: Sequence[str] = (sys.executable, "-P", "-m", "tenfold.runtimes.child")
 """What runs a process; its name and the descriptor of its link follow."""
 _log = logging.getLogger("tenfold.supervisor")
-_encode = msgspec.json.Encoder().encode
+_ABORT_S = 2.0
+"""Seconds in which a process that hangs can say where it stands."""
 _MISTAKES = ("user.mistake", "contract.invalid")
 
 
@@ -45,12 +64,16 @@ class Spawning:
         start_timeout_s: how long one may take until it is ready; what is for one
             task takes as long as that does.
         stop_timeout_s: how long one may take to stop, beside what it lingers.
+        hung_s: for how long its event loop may stand still; 0 for any time.
+        gather: what all processes have measured, for one that asks.
     """
 
     pump: LogPump
     environ: Mapping[str, str]
     start_timeout_s: float
     stop_timeout_s: float
+    hung_s: float = 0.0
+    gather: Callable[[], Awaitable[str]] | None = None
     command: Sequence[str] = COMMAND
 
 
@@ -90,9 +113,15 @@ class Child:
             os.close(out)
         ours.setblocking(False)
         self._link = ours
-        with contextlib.suppress(OSError):  # it has ended already, and that is seen anyway
-            ours.send(_encode(assignment) + b"\n")
-        self._listening = asyncio.create_task(self._listen())
+        self._beats = self._hung = False
+        self._silent = 0
+        self._measuring: dict[int, asyncio.Future[str]] = {}
+        self._measures = 0
+        self._unsaid: asyncio.Queue[bytes] = asyncio.Queue()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._say(assignment)
+        self._begin(self._listen())
+        self._begin(self._speak())
 
     @property
     def pid(self) -> int:
@@ -122,6 +151,8 @@ class Child:
         code = self._process.returncode
         if code is None:
             return "runs"
+        if self._hung:
+            return f"did nothing for {self._spawning.hung_s:g} s and was killed"
         if code >= 0:
             return f"ended with exit code {code}"
         try:
@@ -166,12 +197,25 @@ class Child:
         finally:
             ending.cancel()
 
+    async def measure(self, within_s: float) -> str | None:
+        """What it has measured, as Prometheus text; None where it does not say so in time."""
+        self._measures = number = self._measures + 1
+        answer: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self._measuring[number] = answer
+        self._say(Measure(number=number))
+        try:
+            async with asyncio.timeout(within_s):
+                return await answer
+        except TimeoutError:
+            return None
+        finally:
+            del self._measuring[number]
+
     async def stop(self, order: DrainOrder) -> None:
         """Let it drain, and kill it where it takes longer than it may."""
         if self.order is None:
             self.order = order
-            with contextlib.suppress(OSError):
-                self._link.send(_encode(Stop(order=order)) + b"\n")
+            self._say(Stop(order=order))
         await self.kill(after_s=order.linger_s + self._spawning.stop_timeout_s)
 
     async def kill(self, *, after_s: float = 0.0) -> None:
@@ -185,16 +229,32 @@ class Child:
         if not self.reap():
             self._process.kill()
         await self.ended.wait()
-        self._listening.cancel()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
         self._link.close()
 
     @property
     def _who(self) -> tuple[str, int]:
         return self.name, self.pid
 
+    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _say(self, order: Assignment | Order) -> None:
+        self._unsaid.put_nowait(encode_message(order))
+
+    async def _speak(self) -> None:
+        loop = asyncio.get_running_loop()
+        with contextlib.suppress(OSError):  # it has ended, and that is seen anyway
+            while True:
+                await loop.sock_sendall(self._link, await self._unsaid.get())
+
     async def _listen(self) -> None:
         loop = asyncio.get_running_loop()
-        rest = b""
+        parts: list[bytes] = []
         while True:
             try:
                 data = await loop.sock_recv(self._link, 65_536)
@@ -202,18 +262,65 @@ class Child:
                 return
             if not data:
                 return
-            *lines, rest = (rest + data).split(b"\n")
-            for line in lines:
-                self._hear(line)
+            first, *others = data.split(b"\n")
+            parts.append(first)
+            for rest in others:
+                self._hear(b"".join(parts))
+                parts = [rest]
 
     def _hear(self, line: bytes) -> None:
         try:
-            report = decode_report(line)
+            said: Said = decode_said(line)
         except msgspec.DecodeError:
             _log.warning("%s said what is not understood: %r", self.name, line[:200])
             return
-        if not self._reported.done():
-            self._reported.set_result(report)
+        match said:
+            case Beat():
+                if not self._beats:
+                    self._beats = True
+                    self._begin(self._watch())
+                self._silent = 0
+            case Measured():
+                answer = self._measuring.get(said.number)
+                if answer is not None and not answer.done():
+                    answer.set_result(said.text)
+            case AskMetrics():
+                self._begin(self._tell_metrics())
+            case _:
+                if not self._reported.done():
+                    self._reported.set_result(said)
+
+    async def _tell_metrics(self) -> None:
+        if self._spawning.gather is not None:
+            self._say(Gathered(text=await self._spawning.gather()))
+
+    async def _watch(self) -> None:
+        """Kill it where its loop stands still; one that drains has a bound of its own."""
+        most = decide_hung_beats(self._spawning.hung_s, beat_s=BEAT_S)
+        if most is None:
+            return
+        while self.alive and self.order is None:
+            await asyncio.sleep(BEAT_S)
+            self._silent += 1
+            if self._silent > most and self.order is None and not self.reap():
+                self._hung = True
+                break
+        else:
+            return
+        _log.error(
+            "The event loop of %s (process %d) has stood still for %d s, so that it is killed. "
+            "Where it stands is said by itself below, if it can. Something in it computes or "
+            "waits for so long without `await`: run that in a thread, or in smaller parts; or "
+            "raise `hung_s` under `processes`.",
+            *self._who,
+            most,
+        )
+        self._process.send_signal(signal.SIGABRT)  # faulthandler writes where each thread is
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_ABORT_S):
+                await self.ended.wait()
+        if not self.reap():
+            self._process.kill()
 
 
 def _not_started(name: str, failed: Failed) -> TenfoldError:

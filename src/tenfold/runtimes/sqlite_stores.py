@@ -24,6 +24,7 @@ from tenfold.adapters.sqlite.planner import Planner
 from tenfold.adapters.sqlite.queue import SqliteQueue
 from tenfold.adapters.sqlite.readers import ReaderPool
 from tenfold.adapters.sqlite.store import SqliteStore
+from tenfold.observe.metrics import Counter, Gauge
 from tenfold.path.module import Resources
 from tenfold.ports.news import CommitNews
 from tenfold.ports.transfer import Transfer
@@ -97,6 +98,13 @@ class SqliteStores:
         if not (folder / name).exists():
             await work()
             _mark(folder, name)
+
+    def metrics(self) -> list[Gauge | Counter]:
+        """Nothing: there are neither connections nor replicas."""
+        return []
+
+    async def horizon_age_s(self) -> None:
+        """None: there is one writer at a time."""
 
     async def close(self, wait_s: float) -> None:
         """Close every file, off the loop: what a writer still commits is answered on it."""

@@ -22,6 +22,7 @@ from tenfold.contracts.errors import TenfoldError
 from tenfold.runtimes.balancers.plan import decide_linger
 from tenfold.runtimes.draining import DrainOrder
 from tenfold.runtimes.fleet import Fleet
+from tenfold.runtimes.gathering import Gathering
 from tenfold.runtimes.links import Assignment
 from tenfold.runtimes.listening import bind, bracketed, greeting, refuse_open_doors
 from tenfold.runtimes.lock import DataLock
@@ -102,6 +103,7 @@ class _Supervisor:
         self._listener = listener
         self._pump = pump
         self._fleet = Fleet(source, supervision.read, self._spawning, self._assign, supervision.say)
+        self._gathering = Gathering(self._fleet.measure)
         self._restarts = RestartServer(self._fleet.restart, lambda: self._fleet.states)
         self._asked = asyncio.Event()
         self._hurried = asyncio.Event()
@@ -207,6 +209,8 @@ class _Supervisor:
             environ=self._supervision.environ,
             start_timeout_s=topology.processes.start_timeout_s,
             stop_timeout_s=_stop_timeout_s(source),
+            hung_s=topology.processes.hung_s,
+            gather=self._gathering.text,
             command=self._supervision.command,
         )
 

@@ -3,19 +3,37 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
+import msgspec
 import pytest
 
-from tenfold.observe.metrics import render_metrics
+from tenfold.adapters.memory.limits import MemoryCounter
+from tenfold.adapters.postgres.pool import PoolStatistics
+from tenfold.adapters.postgres.replicas import ReplicaState
+from tenfold.observe.door import door_metrics
+from tenfold.observe.metrics import render_gauges, render_metrics
+from tenfold.path.backlogs import Backlogs
+from tenfold.path.door import Door
+from tenfold.path.limits import RateLimits
+from tenfold.path.shedding import Shedder, SheddingSettings
+from tenfold.ports.clock import RandomIds
+from tenfold.runtimes.database_gauges import pool_metrics, replica_metrics
+from tenfold.runtimes.gathering import Gathering
 from tenfold.runtimes.gauges import Gauges
 from tenfold.runtimes.host import Host
+from tenfold.runtimes.restarts import ProcessState
+from tenfold.runtimes.roles import Role
+from tenfold.runtimes.settings import DatabaseSettings
 from tenfold.runtimes.topology import Product, Topology
 from tenfold.testing.clock import HeldClock
 from tenfold.testing.probe.ledger_contract import Ledger
 from tenfold.testing.probe.modules import AuditModule, LedgerModule
 
 pytestmark = pytest.mark.anyio
+Said = list[tuple[ProcessState, str | None]]
+_BY_TOPOLOGY = r"`(tenfold_(?:process|outbox_horizon|pool|replica|shedding|limits|backlog)_\w+)"
 PAGE = Path(__file__).parents[3] / "docs" / "reference" / "metrics.md"
 
 
@@ -71,3 +89,64 @@ async def test_databases_are_not_asked_at_every_scrape(product: Product) -> None
         assert await head() == 1
     finally:
         await host.stop()
+
+
+async def test_the_page_tells_of_what_only_some_topologies_have() -> None:
+    shedder = Shedder(SheddingSettings(), HeldClock())
+    backlogs = Backlogs({"ledger": 5}, {}, {})
+    rates = RateLimits(
+        {},
+        shared=None,
+        fallback=MemoryCounter(HeldClock()),
+        processes=1,
+        clock=HeldClock(),
+        ids=RandomIds(),
+    )
+    statistics = PoolStatistics(size=5, open=4, idle=1, waiting=2, connected=7, lost=3, failed=6)
+    state = ReplicaState(name="replica-1", well=True, replayed=9, lag_s=0.5)
+    found = [
+        *door_metrics(Door({}, shedder=shedder, rates=rates, backlogs=backlogs)),
+        *pool_metrics("primary", statistics),
+        *replica_metrics(state),
+    ]
+    process = ProcessState(name="web-1", role=Role.WEB, state="ready", pid=1, restarts=2)
+    text = render_metrics([], found).decode() + await Gathering(said(process, None)).text()
+    assert 'tenfold_pool_connections{pool="primary",state="lent"} 3.0' in text
+    assert 'tenfold_pool_changes_total{event="lost",pool="primary"} 3.0' in text
+    assert 'tenfold_backlog_full{module="ledger"} 0.0' in text
+    assert 'tenfold_process_up{process="web-1"} 0.0' in text
+    assert 'tenfold_process_restarts_total{process="web-1"} 2.0' in text
+    told = set(re.findall(r"^# TYPE (tenfold_\w+)", text, re.MULTILINE)) - {"tenfold_stop_seconds"}
+    page = set(re.findall(_BY_TOPOLOGY, PAGE.read_text("utf-8")))
+    assert told | {"tenfold_outbox_horizon_age_seconds"} == page
+
+
+def said(process: ProcessState, text: str | None) -> Callable[[float], Awaitable[Said]]:
+    async def measure(within_s: float) -> Said:
+        return [(process, text)]
+
+    return measure
+
+
+async def test_on_postgresql_connections_and_the_horizon_are_told(
+    product: Product, postgres_url: str
+) -> None:
+    database = DatabaseSettings(kind="postgres", url=postgres_url)
+    shared = msgspec.structs.replace(product, topology=Topology(database=database))
+    host = Host(shared, data_dir=product.root / "data", create_tables=True)
+    await host.start()
+    try:
+        await host.proxy(Ledger).deposit("a", 5)
+        gauges = Gauges(host)
+        own = render_gauges(gauges.own()).decode()
+        stored = render_gauges(await gauges.stored()).decode()
+    finally:
+        await host.stop()
+    assert 'tenfold_pool_connections{pool="primary",state="idle"}' in own
+    assert "tenfold_shedding_limit_messages" in own
+    assert "tenfold_outbox_horizon_age_seconds 0.0" in stored
+    assert 'tenfold_queue_entries{module="ledger",state="due"}' in stored
+    names = r"^# TYPE (\w+)"
+    assert not set(re.findall(names, own, re.MULTILINE)) & set(
+        re.findall(names, stored, re.MULTILINE)
+    )

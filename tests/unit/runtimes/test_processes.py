@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from tenfold.runtimes.processes import (
     PlannedProcess,
     decide_failures,
+    decide_hung_beats,
     decide_processes,
     decide_restart,
     decide_rollout,
@@ -71,3 +72,10 @@ def test_only_workers_do_not_serve() -> None:
         True,
         False,
     ]
+
+
+@pytest.mark.parametrize(
+    ("hung_s", "beats"), [(0.0, None), (0.5, 3), (3.0, 3), (30.0, 30), (30.5, 31)]
+)
+def test_a_process_hangs_that_has_not_beaten_for_so_long(hung_s: float, beats: int | None) -> None:
+    assert decide_hung_beats(hung_s, beat_s=1.0) == beats
