@@ -92,8 +92,8 @@ class DeskService(Desk):
 
     async def queue_cancel(self, module: str, entry_ids: list[int]) -> int:
         """See `Desk.queue_cancel`."""
-        worker = self._host.worker(self._module(module).name)
-        return sum(1 for entry_id in entry_ids if worker.cancel(entry_id))
+        name = self._module(module).name
+        return sum([await self._host.cancel(name, entry_id) for entry_id in entry_ids])
 
     async def projections(self) -> list[ProjectionStatus]:
         """See `Desk.projections`."""

@@ -44,6 +44,8 @@ __all__ = ["Host"]
 _C = TypeVar("_C")
 _SETTLED_POLL_S = 0.5
 _CLOSE_S = 2.0
+_CANCEL = "!"
+"""Between a module's name and the number of an entry that is to be cancelled."""
 
 
 class Host:
@@ -343,8 +345,28 @@ class Host:
 
         return tell
 
+    async def cancel(self, module: str, entry_id: int) -> bool:
+        """Cancel an entry that is running, here or in another process, which is told to.
+
+        Returns: whether it was running.
+        """
+        if self.worker(module).cancel(entry_id):
+            return True
+        if not self._stores.shared:
+            return False
+        view = await self.modules[module].queue.entry(entry_id)
+        if view is None or view.state != "running":
+            return False
+        self._stores.tell(f"{module}{_CANCEL}{entry_id}")
+        return True
+
     def _hear_others(self, topic: str) -> None:
-        """Another process has committed something of a module, or changed its generations."""
+        """What another process tells: a commit of a module, its generations, a cancellation."""
+        name, cancels, entry_id = topic.partition(_CANCEL)
+        if cancels:
+            if name in self.modules and entry_id.isdecimal():
+                self.worker(name).cancel(int(entry_id))
+            return
         module = topic.removesuffix(GENERATIONS)
         if module in self._signals:  # else it is of a newer version of the product
             self._background.hear_others(module, generations=module != topic)

@@ -29,7 +29,7 @@ from tenfold.contracts.structs import Struct
 if TYPE_CHECKING:
     from asyncpg import Connection
 
-__all__ = ["WakeupLimits", "WakeupStatistics", "Wakeups"]
+__all__ = ["ONCE", "WakeupLimits", "WakeupStatistics", "Wakeups"]
 
 _log = logging.getLogger("tenfold.store")
 CHANNEL: Final = "tenfold"
@@ -37,6 +37,10 @@ CHANNEL: Final = "tenfold"
 _NOTIFY: Final = "SELECT set_config('synchronous_commit', 'off', true), pg_notify($1, $2)"
 _MOST_BYTES: Final = 7000
 """Of a notice; the server takes fewer than 8,000."""
+
+
+ONCE: Final = "!"
+"""In a topic that is heard once, and not again when a notice may have been missed."""
 
 
 class WakeupLimits(Struct):
@@ -121,7 +125,7 @@ class Wakeups:
             while self._untold:
                 began = time.monotonic()
                 modules, self._untold = list(self._untold), {}
-                self._known.update(modules)
+                self._known.update(topic for topic in modules if ONCE not in topic)
                 for payload in _payloads(self._me, modules):
                     await self._notify(payload)
                 left = self._limits.gap_s - (time.monotonic() - began)
@@ -202,7 +206,8 @@ class Wakeups:
             return
         self._heard += 1
         for module in modules.split(","):
-            self._known.add(module)
+            if ONCE not in module:
+                self._known.add(module)
             hear(module)
 
 
