@@ -153,6 +153,33 @@ class TestRouting:
         assert chosen == {"replica"}
         assert len(freshness.touched) == 1
 
+    async def test_a_question_that_no_server_can_answer_leaves_no_replica_out(
+        self, cluster: Cluster
+    ) -> None:
+        for error in (asyncpg.DivisionByZeroError("0"), asyncpg.UndefinedTableError("later")):
+            assert cluster.servers.failed(cluster.replica, error)  # the primary may answer
+        assert await cluster.pool_for(message(Freshness(0))) == "replica"
+
+    async def test_what_was_changed_without_a_token_is_read_where_it_has_arrived(
+        self, replicated_standing_still: Cluster
+    ) -> None:
+        cluster = replicated_standing_still
+        assert await cluster.pool_for(message(Freshness(0))) == "replica"
+        await cluster.run("CREATE TABLE seen__2 (n int)")
+        cluster.servers.require_now()
+        async with asyncio.timeout(0.4):  # the replica is well all this time
+            while cluster.servers.states()[0].well:
+                assert await cluster.pool_for(message(Freshness(0))) == "primary"
+                await asyncio.sleep(0.02)
+                if cluster.servers.states()[0].lag_s > 0.2:
+                    break
+        await cluster.run("SELECT pg_wal_replay_resume()", on=1)
+        await cluster.is_taken_in()
+        async with asyncio.timeout(10):
+            while await cluster.pool_for(message(Freshness(0))) != "replica":
+                await asyncio.sleep(0.01)
+        assert await cluster.run("SELECT count(*) FROM seen__2", on=1) == 0
+
     async def test_a_failed_read_leaves_the_replica_out(self, cluster: Cluster) -> None:
         assert cluster.servers.failed(cluster.replica, OSError("gone"))
         assert not cluster.servers.failed(cluster.primary, OSError("gone"))

@@ -112,6 +112,7 @@ class Positions:
                 _log.warning("How far the database's log has come could not be asked. %s", error)
                 place = _PRIMARY_ONLY
             token = merge_tokens(token, self._place(self._replicas, place))
+            before = _unpinned(before)
         return merge_tokens(before, token)
 
     async def freshness(self, token: str | None) -> Freshness | None:
@@ -137,7 +138,14 @@ class Positions:
         """The token of a query's reply, for a caller who came with `token`."""
         if freshness is None or self._replicas is None or not freshness.touched:
             return token
-        place = await self._replicas.seen(freshness)
+        try:
+            place = await self._replicas.seen(freshness)
+        except StoreUnavailableError as error:
+            # The answer is there, whatever this says.
+            _log.warning("How new an answer was could not be asked. %s", error)
+            place = _PRIMARY_ONLY
+        if freshness.needed is None:
+            token = _unpinned(token)  # only the primary was asked, which has said its place
         return merge_tokens(token, self._place(self._replicas, place))
 
     async def reached(self, operation: CompiledOperation, token: str) -> bool:
@@ -167,3 +175,15 @@ class Positions:
 
     def _place(self, replicas: Replicas, place: int) -> str:
         return f"{_DATABASE}{replicas.server}.{replicas.timeline}.{place}"
+
+
+def _unpinned(token: str | None) -> str | None:
+    """A token without the place that only the primary has: a real one takes its place."""
+    if token is None:
+        return None
+    kept = [
+        f"{name}.{epoch}.{position}"
+        for name, (epoch, position) in read_token(token).items()
+        if not name.startswith(_DATABASE) or position < _PRIMARY_ONLY
+    ]
+    return ",".join(kept) or None

@@ -51,6 +51,8 @@ class Servers:
         return 700
 
     async def seen(self, freshness: Freshness) -> int:
+        if self.fails:
+            raise StoreUnavailableError("away")
         return max(freshness.needed or 0, 650)
 
 
@@ -113,6 +115,31 @@ async def test_a_query_says_how_new_its_answer_was() -> None:
     assert freshness is not None
     freshness.touched.add("replica")
     assert await made.after_read("DBa1.3.600", freshness) == "DBa1.3.650"
+
+
+@pytest.mark.anyio
+async def test_an_answer_that_is_there_is_given_though_nobody_can_say_how_new_it_was() -> None:
+    made = positions(Servers(fails=True))
+    freshness = Freshness(600)
+    freshness.touched.add("replica")
+    token = await made.after_read("DBa1.3.600,orders.e.2", freshness)
+    again = await made.freshness(token)
+    assert again is not None
+    assert again.needed is None  # only the primary surely has what was shown
+    assert read_token(token or "")["orders"] == ("e", 2)
+
+
+@pytest.mark.anyio
+async def test_who_was_sent_to_the_primary_once_is_not_sent_there_for_ever() -> None:
+    pinned = await positions(Servers(fails=True)).after_commit("orders", 5, None)
+    made = positions(Servers())
+    freshness = await made.freshness(pinned)
+    assert freshness is not None
+    freshness.touched.add("primary")
+    after = await made.after_read(pinned, freshness)
+    assert read_token(after or "") == {"DBa1": ("3", 650), "orders": ("e", 5)}
+    after = await made.after_commit("orders", 6, pinned)
+    assert read_token(after or "") == {"DBa1": ("3", 700), "orders": ("e", 6)}
 
 
 @pytest.mark.anyio

@@ -15,12 +15,10 @@ import logging
 import time
 from collections import deque
 from collections.abc import Sequence
-from typing import Final
-
-import asyncpg
+from typing import Any, Final
 
 from tenfold.adapters.postgres.errors import DRIVER_ERRORS, is_lost
-from tenfold.adapters.postgres.pool import Pool
+from tenfold.adapters.postgres.pool import Pool, Pooled
 from tenfold.contracts.errors import StoreUnavailableError
 from tenfold.contracts.operations import Kind
 from tenfold.contracts.structs import Struct
@@ -33,6 +31,8 @@ _log = logging.getLogger("tenfold.replicas")
 _WELL_LOOKS: Final = 2
 """Looks that a replica must be well for before it is taken in again."""
 _ASK_AGAIN_S: Final = 0.004
+_AWAY_S: Final = 1.0
+"""Seconds for which a server that cannot be reached is waited for, to ask for its place."""
 _SAMPLES: Final = 4096
 
 WRITTEN = """
@@ -46,6 +46,9 @@ SELECT r.replayed, coalesce(pg_wal_lsn_diff(pg_last_wal_receive_lsn(), '0/0'), 0
 FROM (SELECT coalesce(pg_wal_lsn_diff(pg_last_wal_replay_lsn(), '0/0'), 0)::bigint AS replayed
       OFFSET 0) AS r
 """
+
+
+TIMELINE = "SELECT pg_walfile_name(pg_current_wal_insert_lsn())::text"
 
 
 class ReplicaLimits(Struct):
@@ -131,9 +134,9 @@ class _Asker:
                 asked.set_result(place)
 
     async def _look(self) -> _Place:
-        pooled = await self._pool.take()
+        pooled = await self._take()
         try:
-            row = await pooled.raw.fetchrow(self._statement)
+            row = await _fetch_row(self._pool, pooled, self._statement)
         except DRIVER_ERRORS as error:
             if is_lost(error):
                 self._pool.lose(pooled, error)
@@ -141,6 +144,14 @@ class _Asker:
         finally:
             self._pool.give_back(pooled)
         return _Place(replayed=row[0], received=row[1], recovering=row[2], started=row[3])
+
+    async def _take(self) -> Pooled:
+        try:
+            return await self._pool.take(deadline=time.monotonic() + _AWAY_S)
+        except StoreUnavailableError:
+            if not self._pool.healthy:
+                raise
+        return await self._pool.take()  # busy, not away
 
     async def close(self) -> None:
         """End what is under way."""
@@ -152,8 +163,8 @@ class _Asker:
 class _Replica:
     """One replica, and what is known of it.
 
-    What it had replayed once, it has replayed, until it is started again: after a
-    crash it begins at an earlier place and answers before it has come to the last.
+    What it had replayed once it may lack again: after a crash it begins at an earlier
+    place, and answers before it has come to the last.
     """
 
     def __init__(self, name: str, pool: Pool) -> None:
@@ -182,7 +193,8 @@ class _Replica:
                 self.leave_out("it was started again")
             self.started = place.started
             self.replayed = 0
-        self.replayed = max(self.replayed, place.replayed)
+        # A crash of one of its processes sets it back too, and is no other start.
+        self.replayed = place.replayed
         return place
 
     def leave_out(self, why: str) -> None:
@@ -225,6 +237,9 @@ class PostgresReplicas:
         self._tasks: list[asyncio.Task[None]] = []
         self._server = server
         self._timeline = 0
+        self._changes = 0
+        self._known_changes = 0
+        self._floor = 0
 
     @property
     def server(self) -> str:
@@ -286,6 +301,13 @@ class PostgresReplicas:
                 return decide_seen(place.replayed, place.received)
         return await self.written()
 
+    def require_now(self) -> None:
+        """Read from replicas only once they have all that is committed at this moment.
+
+        For what no token tells: which tables are to be read has changed.
+        """
+        self._changes += 1
+
     async def pool_for(self, message: Message) -> Pool:
         """Whose answer a read of a message may be; it counts as touched from now on.
 
@@ -305,9 +327,8 @@ class PostgresReplicas:
         for replica in self._replicas:
             if replica.pool is pool:
                 # A conflict with what is being replayed is no sign of being unwell, nor is a
-                # pool that is all in use.
-                busy = isinstance(error, StoreUnavailableError) and pool.healthy
-                if not busy and not isinstance(error, asyncpg.SerializationError):
+                # pool that is all in use, or a question that no server can answer.
+                if is_lost(error) or not pool.healthy:
                     replica.leave_out(f"{type(error).__name__}: {error}")
                 return True
         return False
@@ -316,9 +337,10 @@ class PostgresReplicas:
         if freshness is not None and freshness.needed is None:
             return None
         well = [replica for replica in self._replicas if replica.well]
-        if not well:
+        if not well or self._known_changes != self._changes:
             return None
         needed = 0 if freshness is None or freshness.needed is None else freshness.needed
+        needed = max(needed, self._floor)
         if freshness is not None:
             # One message stays with whoever has answered it, so that its reads fit together.
             for replica in well:
@@ -359,24 +381,31 @@ class PostgresReplicas:
                 pass  # the pool has said so, and goes on trying
 
     async def _look_at_primary(self) -> None:
+        changes = self._changes
         place = await self._asker.ask()
+        if self._known_changes != changes:
+            self._known_changes, self._floor = changes, place.replayed
         if not self._samples or place.replayed > self._samples[-1][1]:
             self._samples.append((time.monotonic(), place.replayed))
-        self._timeline = await self._read_timeline()
+        timeline = await self._read_timeline()
+        if timeline != self._timeline:
+            # Places of two timelines do not compare: what was known is asked for anew.
+            if self._timeline:
+                self._samples.clear()
+                self.require_now()
+            self._timeline = timeline
 
     async def _read_timeline(self) -> int:
         pooled = await self._primary.take()
         try:
-            name = await pooled.raw.fetchval(
-                "SELECT pg_walfile_name(pg_current_wal_insert_lsn())::text"
-            )
+            row = await _fetch_row(self._primary, pooled, TIMELINE)
         except DRIVER_ERRORS as error:
             if is_lost(error):
                 self._primary.lose(pooled, error)
             raise _unreachable(error) from error
         finally:
             self._primary.give_back(pooled)
-        return int(name[:8], 16)
+        return int(row[0][:8], 16)
 
     async def _watch(self, replica: _Replica) -> None:
         while True:
@@ -396,6 +425,17 @@ class PostgresReplicas:
             replica.leave_out(f"it lags {replica.lag_s:.1f} s behind")
         else:
             replica.seen_well()
+
+
+async def _fetch_row(pool: Pool, pooled: Pooled, sql: str) -> Any:
+    """One row; in a transaction where a pooler may change the connection between two messages."""
+    raw: Any = pooled.raw
+    if not pool.transaction_pooler:
+        return await raw.fetchrow(sql)
+    await raw.execute("BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY" + pool.begin_suffix)
+    row = await raw.fetchrow(sql)
+    await raw.execute("COMMIT")
+    return row
 
 
 def _unreachable(error: BaseException) -> StoreUnavailableError:
