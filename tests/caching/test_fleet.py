@@ -208,6 +208,57 @@ async def test_a_drop_that_nobody_took_is_done_by_the_queue(fleet: Fleet) -> Non
     await until_equal(told, 2)
 
 
+async def test_what_an_event_drops_of_several_modules_is_all_dropped_by_the_queue(
+    fleet: Fleet,
+) -> None:
+    one, two = await fleet.add(), await fleet.add()
+    await one.shop.set_price("tea", 1)
+    await one.host.idle()
+    assert (await two.shop.price("tea")).price == 1
+    before = await two.tells.told("tea")
+    assert await two.tells.told("tea") == before
+    two.host._running._operations["shop.set_price"].dropping = None
+    await two.shop.set_price("tea", 2)
+    relay = one.host.relay("shop")
+    assert relay is not None
+    relay.wake()  # another process's commit: it would poll for it
+    await one.host.idle()
+
+    async def shown() -> tuple[int, bool]:
+        return (await two.shop.price("tea")).price, await two.tells.told("tea") > before
+
+    await until_equal(shown, (2, True))
+
+
+async def test_the_queue_does_not_leave_its_drop_to_one_that_fails_afterwards(
+    fleet: Fleet,
+) -> None:
+    between: list[Between] = []
+
+    def around(far: Cache) -> Any:
+        between.append(Between(far))
+        return between[0]
+
+    one = await fleet.add(around)
+    two = await fleet.add()
+    await one.shop.set_quietly("tea", 1)
+    await one.host.idle()
+    assert await two.shop.shared("tea") == "1 for anonymous"
+
+    async def fail_late() -> None:
+        await one.host.idle()  # the queue, in this same process, is done with its entry
+        raise CacheUnavailableError("asked to fail")
+
+    between[0].before_invalidate = fail_late
+    await one.shop.set_quietly("tea", 2)
+    await one.host.idle()
+
+    async def told() -> str:
+        return await two.shop.shared("tea")
+
+    await until_equal(told, "2 for anonymous")
+
+
 async def test_a_commands_own_tags_are_dropped_by_the_queue(fleet: Fleet) -> None:
     one, two = await fleet.add(), await fleet.add()
     await two.shop.set_quietly("tea", 1)

@@ -79,7 +79,7 @@ async def _drop_by_event(_: Any, event: Event) -> None:
         module = message.host.name
         tenant = message.envelope.tenant
         tags = drops.tags_of(event, tenant, only=module)
-        await drops.drop_durably(tags, _event_reason(message.envelope.id))
+        await drops.drop_durably(tags, _event_reason(message.envelope.id, module))
 
 
 async def _drop_by_job(_: Any, tags: tuple[str, ...]) -> None:
@@ -89,8 +89,9 @@ async def _drop_by_job(_: Any, tags: tuple[str, ...]) -> None:
         await drops.drop_durably(tags, message.envelope.id)
 
 
-def _event_reason(message_id: str) -> str:
-    return f"event:{message_id}"
+def _event_reason(message_id: str, module: str) -> str:
+    # Each module's own: it drops its own tags, and must not take another's drop for its own.
+    return f"event:{message_id}:{module}"
 
 
 class Drops:
@@ -143,16 +144,18 @@ class Drops:
                     found[tag_name(tenant, module, template.fill(event))] = None
         return list(found)
 
+    def reasons_of(self, event: Event, message_id: str) -> list[str]:
+        """Under which reasons the modules drop what this event makes wrong."""
+        modules = dict.fromkeys(module for module, _ in self._rules.get(type(event), ()))
+        return [_event_reason(message_id, module) for module in modules]
+
     async def drop(self, tags: Iterable[str], reasons: Sequence[str]) -> None:
         """Drop tags after a commit, and return when others know, or cannot be told in time."""
         wanted = list(dict.fromkeys(tags))
         self._caching.drop(wanted)
         self.told += 1
-        for reason in reasons:
-            self._given[reason] = None
-        while len(self._given) > _REMEMBERED:
-            self._given.popitem(last=False)
         if self._caching.far is None:
+            self._remember(reasons)
             return
         # A task of its own: whoever waits for the reply may go away, and the commit stands.
         task = asyncio.get_running_loop().create_task(self._tell(wanted, reasons))
@@ -184,13 +187,20 @@ class Drops:
                 await far.invalidate(tags[at : at + _MOST_AT_ONCE], reasons if last else ())
         except CacheUnavailableError as error:
             self.left += 1
-            for reason in reasons:
-                self._given.pop(reason, None)
             _log.warning("Kept answers could not be dropped at once; the queue will. %s", error)
+        else:
+            # Not before: the queue may come meanwhile, and must not leave it to what then fails.
+            self._remember(reasons)
         finally:
             # Between the first drop and now the shared tier still had the old answers, and
             # somebody here may have fetched one.
             self._caching.drop(tags)
+
+    def _remember(self, reasons: Sequence[str]) -> None:
+        for reason in reasons:
+            self._given[reason] = None
+        while len(self._given) > _REMEMBERED:
+            self._given.popitem(last=False)
 
 
 class ModuleDrops:
@@ -243,7 +253,7 @@ class ModuleDrops:
             if decode is not None:
                 event = decode(self._decode(record.body).payload)
                 tags += self._drops.tags_of(event, record.tenant)
-                reasons.append(_event_reason(record.message_id))
+                reasons += self._drops.reasons_of(event, record.message_id)
         if tags:
             await self._drops.drop(tags, reasons)
 
