@@ -22,6 +22,7 @@ from tenfold.adapters.postgres.replicas import (
 from tenfold.contracts.envelope import OPERATOR, Envelope, TraceContext
 from tenfold.contracts.errors import StoreUnavailableError
 from tenfold.contracts.operations import Kind
+from tenfold.path.positions import Positions
 from tenfold.ports.clock import SystemClock
 from tenfold.ports.replicas import Freshness
 from tenfold.ports.unit import Message, Unit
@@ -268,6 +269,24 @@ async def test_who_needs_what_a_lost_replica_has_not_is_answered_at_once(
 
 
 @pytest.mark.anyio
+async def test_without_the_primary_a_replica_answers_within_a_second_or_so(
+    own_postgres: Callable[..., OwnPostgres],
+) -> None:
+    server = await asyncio.to_thread(own_postgres, durable=False, replicas=1)
+    cluster = Cluster(server.url, server.replica_urls[0], ReplicaLimits(look_s=0.05))
+    try:
+        await cluster.servers.start()
+        await cluster.is_taken_in()
+        positions = Positions({}, {}, cluster.servers)
+        await asyncio.to_thread(server.kill)
+        async with asyncio.timeout(3):
+            freshness = await positions.freshness(None)
+        assert await cluster.pool_for(message(freshness)) == "replica"
+    finally:
+        await cluster.close()
+
+
+@pytest.mark.anyio
 async def test_a_replica_that_lags_for_long_is_not_waited_for(
     replicated_standing_still: Cluster,
 ) -> None:
@@ -294,3 +313,29 @@ def test_a_record_that_may_be_half_replayed_is_counted_in(replayed: int, receive
 )
 def test_lag_counts_from_the_first_thing_that_is_missing(replayed: int, lag_s: float) -> None:
     assert decide_lag_s([(1.0, 10), (3.0, 20)], replayed, 10.0) == lag_s
+
+
+@pytest.mark.anyio
+async def test_while_the_primary_is_gone_nobody_waits_long_to_hear_so(
+    own_postgres: Callable[..., OwnPostgres],
+) -> None:
+    server = await asyncio.to_thread(own_postgres, durable=False, replicas=1)
+    limits = ReplicaLimits(wait_s=0.1, look_s=0.05, max_lag_s=5.0)
+    cluster = Cluster(server.url, server.replica_urls[0], limits)
+    try:
+        await cluster.servers.start()
+        await cluster.is_taken_in()
+        await asyncio.to_thread(server.kill)
+        for _ in range(3):
+            began = time.monotonic()
+            with pytest.raises(StoreUnavailableError):
+                await cluster.servers.written()
+            assert time.monotonic() - began < 3
+        assert await cluster.pool_for(message(Freshness(0))) == "replica"
+        await asyncio.to_thread(server.start)
+        async with asyncio.timeout(20):
+            while not cluster.primary.healthy:
+                await asyncio.sleep(0.02)
+        assert await cluster.servers.written() > 0
+    finally:
+        await cluster.close()

@@ -45,7 +45,8 @@ class GrowthCampaign:
         self.verdicts: list[str] = []
         self.counts: Counter[str] = Counter()
         self.failures: Counter[str] = Counter()
-        self.longest_s = 0.0
+        self.tracebacks: Counter[str] = Counter()
+        self.longest = (0.0, "nothing")
         self.started_s = time.monotonic()
 
     def segment(
@@ -109,7 +110,7 @@ class GrowthCampaign:
     ) -> None:
         said = store.said()
         self.failures += load.pulse.kinds
-        self.longest_s = max(self.longest_s, load.pulse.longest_s)
+        self.longest = max(self.longest, load.pulse.longest)
         self.counts["requests answered"] += load.pulse.answers
         self.counts["requests failed"] += load.pulse.kinds.total()
         self.counts["orders"] += len(journal.told("order"))
@@ -122,7 +123,7 @@ class GrowthCampaign:
             each.maybe for each in load.naive.values()
         )
         self.counts["changes of the leader"] += said.count("This process leads:")
-        self.counts["tracebacks in the log"] += said.count("Traceback (most recent call last)")
+        self.tracebacks += _tracebacks(said)
         self.counts["workers woken after their lease"] += faults.woken_late
 
     def table(self) -> str:
@@ -137,7 +138,8 @@ class GrowthCampaign:
                 lines.append(_line("all" if kind is None else kind, some))
         lines.append(f"  {time.monotonic() - self.started_s:.0f} s in all")
         lines += [f"  {count:6}  {what}" for what, count in self.counts.items()]
-        lines.append(f"  {self.longest_s:6.1f}  seconds, the longest request")
+        lines.append(f"  {self.longest[0]:6.1f}  seconds, the longest request ({self.longest[1]})")
+        lines += [f"  {count:6}  traceback in the log: {w}" for w, count in self.tracebacks.items()]
         lines.append("failures, by what clients were told")
         lines += [f"  {count:6}  {kind}" for kind, count in self.failures.most_common()]
         return "\n".join(lines)
@@ -152,3 +154,19 @@ def _line(name: str, some: list[Struck]) -> str:
         f"  {median(after):5.2f} (max {max(after):5.2f})"
         f"  {sum(each.failures for each in some):8}"
     )
+
+
+def _tracebacks(said: str) -> Counter[str]:
+    """What the log has tracebacks of: the line in which each begins, and the end of it."""
+    found: Counter[str] = Counter()
+    lines = said.splitlines()
+    for at, line in enumerate(lines):
+        if "Traceback (most recent call last)" not in line:
+            continue
+        if "\\n" in line:
+            found[f"{line[:200]} … {line[-300:]}"] += 1
+            continue
+        name = line.partition(" | ")[0]
+        own = [text.partition(" | ")[2] for text in lines[at + 1 :] if text.startswith(name)]
+        found[next((text[:300] for text in own if text and text[0] not in " |"), "?")] += 1
+    return found

@@ -32,21 +32,21 @@ class Pulse:
     def __init__(self) -> None:
         self.lock = threading.Lock()
         self.answers = 0
-        self.longest_s = 0.0
+        self.longest = (0.0, "nothing")
         self.failures: list[float] = []
         self.kinds: Counter[str] = Counter()
 
-    def answered(self, began_s: float) -> None:
+    def answered(self, what: str, began_s: float) -> None:
         with self.lock:
             self.answers += 1
-            self.longest_s = max(self.longest_s, time.monotonic() - began_s)
+            self.longest = max(self.longest, (time.monotonic() - began_s, what))
 
     def failed(self, kind: str, began_s: float) -> None:
         with self.lock:
             now_s = time.monotonic()
             self.failures.append(now_s)
             self.kinds[kind] += 1
-            self.longest_s = max(self.longest_s, now_s - began_s)
+            self.longest = max(self.longest, (now_s - began_s, kind))
 
     def last_failure(self, since_s: float) -> float | None:
         """When the last failure since a moment ended; None where there was none."""
@@ -93,7 +93,7 @@ class GrowthLoad(Load):
         began_s = time.monotonic()
         self._said.kind = "no answer"
         if super()._send(wire, sent):
-            self.pulse.answered(began_s)
+            self.pulse.answered(f"{sent.kind}, answered", began_s)
             return True
         self.pulse.failed(self._said.kind, began_s)
         return False
@@ -116,7 +116,7 @@ class GrowthLoad(Load):
             self.pulse.failed("no answer", began_s)
             return False
         if answer.status == 200:
-            self.pulse.answered(began_s)
+            self.pulse.answered("an order's reading, answered", began_s)
             return True
         self.pulse.failed(_kind(answer), began_s)
         if not _is_clean(answer):
@@ -134,7 +134,7 @@ class GrowthLoad(Load):
             return False
         if answer.status == 200:
             told.told.append(answer.body["value"])
-            self.pulse.answered(began_s)
+            self.pulse.answered("a step without a key, answered", began_s)
             return True
         self.pulse.failed(_kind(answer), began_s)
         if not _is_clean(answer):
