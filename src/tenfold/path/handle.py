@@ -62,7 +62,7 @@ async def handle_in_unit(
         begin: makes the handler's coroutine.
     Raises: what the handler raised, after a rollback; StoreUnavailableError
         (NOT_DONE) when it was rolled back too often. Once a commit has been in
-        doubt, MAYBE_DONE.
+        doubt, MAYBE_DONE, also instead of what the handler raised.
     """
     in_doubt = False
     attempt = 0
@@ -83,7 +83,20 @@ async def handle_in_unit(
             if in_doubt and error.outcome is Outcome.NOT_DONE:
                 error.outcome = Outcome.MAYBE_DONE
             raise
+        except Exception as error:
+            if in_doubt:  # a refusal or a fault would say that nothing was done
+                raise _doubted(message, error) from error
+            raise
         await asyncio.sleep(wait_s)
+
+
+def _doubted(message: Message, error: Exception) -> StoreUnavailableError:
+    return StoreUnavailableError(
+        f"The connection of {message.envelope.target} was lost during its commit, so it may be "
+        f"done. Begun again it failed with {type(error).__name__}: {error}. Send it again with the "
+        "same Idempotency-Key.",
+        outcome=Outcome.MAYBE_DONE,
+    )
 
 
 def _given_up(

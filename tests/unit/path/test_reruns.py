@@ -15,6 +15,7 @@ import pytest
 from tenfold.contracts.envelope import OPERATOR, Envelope, TraceContext
 from tenfold.contracts.errors import LeaseLostError, Outcome, StoreUnavailableError
 from tenfold.contracts.operations import Kind
+from tenfold.contracts.refusals import Refusal
 from tenfold.path.handle import RERUNS, handle_in_unit
 from tenfold.path.stops import Stops
 from tenfold.path.turns import Turns
@@ -97,7 +98,10 @@ async def test_nothing_is_begun_again_when_there_is_no_time_left() -> None:
     assert 1 < len(store.units) < RERUNS
 
 
-@pytest.mark.parametrize("then", [LeaseLostError("gone"), StoreUnavailableError("away"), None])
+@pytest.mark.parametrize(
+    "then",
+    [LeaseLostError("gone"), StoreUnavailableError("away"), Refusal(), ValueError("fault"), None],
+)
 async def test_a_commit_that_was_in_doubt_stays_so_whatever_comes_then(
     then: Exception | None,
 ) -> None:
