@@ -123,12 +123,15 @@ async def hand_effect(url: str, jobs: int) -> dict[str, float]:
     watch = Watch(jobs)
     others = await _connections(url)
 
-    async def work() -> None:
-        connection = await asyncpg.connect(url, server_settings={"jit": "off"})
+    connections = [
+        await asyncpg.connect(url, server_settings={"jit": "off"}) for _ in range(AT_ONCE)
+    ]
+
+    async def work(connection: Any) -> None:
         while await connection.fetchval(HAND_EFFECT) is not None:
             watch.note()
 
-    await asyncio.gather(*(work() for _ in range(AT_ONCE)))
+    await asyncio.gather(*(work(connection) for connection in connections))
     return await _with_server(watch, url, others)
 
 

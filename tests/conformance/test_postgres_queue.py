@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import datetime, timedelta
+from typing import Any
 
 import asyncpg
 import pytest
 
 from tenfold.adapters.postgres.queue import INSERT_ENTRIES, PostgresQueue, entry_values
-from tenfold.contracts.errors import StoreUnavailableError
+from tenfold.contracts.errors import Outcome, StoreUnavailableError
 from tenfold.ports.clock import SystemClock
 from tenfold.ports.records import Claimed, Delivery, Finish, SubscriptionKey
 from tenfold.testing import delivery_suite, queue_suite
@@ -245,3 +246,37 @@ async def test_the_tables_of_a_newer_tenfold_are_left_alone(bench: QueueBench) -
     await bench.execute("UPDATE {s}.tenfold_meta SET value = '99' WHERE key = 'schema_version'")
     with pytest.raises(StoreUnavailableError, match="version 99"):
         await bench.open()
+
+
+async def test_a_turn_whose_answer_was_lost_is_not_taken_twice_by_itself(
+    bench: QueueBench,
+) -> None:
+    class Cut:
+        """A session whose connection is lost after the first statement was committed."""
+
+        schema = bench.session.schema
+        taken = 0
+
+        async def read(self, work: Callable[[Any], Awaitable[Any]]) -> Any:
+            async def cut(connection: Any) -> Any:
+                done = await work(connection)
+                self.taken += 1
+                if self.taken == 1:
+                    raise asyncpg.ConnectionDoesNotExistError("cut")
+                return done
+
+            return await bench.session.read(cut)
+
+    await bench.queue.add([entry("a"), entry("b")])
+    held = await claim(bench.queue, 1)
+    session: Any = Cut()
+    queue = PostgresQueue(session, bench.clock)
+    ended = finish(held.fence, done=[held.entries[0].id])
+    with pytest.raises(StoreUnavailableError) as raised:
+        await take(queue, 1, ended)
+    assert raised.value.outcome is Outcome.MAYBE_DONE
+    after = await take(queue, 1, ended)
+    assert (after.lost, after.claim) == ([held.fence], None)
+    assert await bench.queue.counts() == {"work": {"running": 1}}
+    bench.clock.jump(LEASE_S)
+    assert names(await claim(queue)) == ["b"]

@@ -180,7 +180,7 @@ class _Server:
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
         opener = build_opener(ProxyHandler({}))
-        until = time.monotonic() + 30
+        until = time.monotonic() + 60
         while True:
             assert self._process.poll() is None, "".join(self._said)
             try:

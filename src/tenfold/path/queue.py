@@ -186,7 +186,7 @@ class Worker:
 
     def _want(self) -> int:
         """How many entries to claim: a whole helping, once half of the last one is begun."""
-        if self._draining or self._runs.unbegun * 2 > self._ahead:
+        if self._draining or self._runs.unbegun > self._ahead:
             return 0
         return self._ahead
 
@@ -199,7 +199,7 @@ class Worker:
         if (
             self._ended >= self._held
             or not self._full
-            or (self._more and self._runs.unbegun * 2 <= self._ahead)
+            or (self._more and self._runs.unbegun <= self._ahead)
         ):
             self._signal.set()
         elif self._timer is None:

@@ -31,7 +31,7 @@ from tenfold.ports.records import Claimed
 __all__ = ["Runs"]
 
 _log = logging.getLogger("tenfold.queue")
-SLICE_S = 0.002
+SLICE_S = 0.001
 """How long runs that wait for nothing are worked before others have their turn on the loop."""
 
 

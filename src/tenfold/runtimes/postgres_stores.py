@@ -168,6 +168,7 @@ class PostgresStores:
         )
         database = PostgresDatabase(store, self._replicas)
         opened = _OpenedSchema(store, database, resources, generations, outdated, log)
+        opened.replicas = self._replicas
         self._opened[shape.name] = opened
         return opened
 
@@ -298,6 +299,7 @@ class _OpenedSchema:
         self.database = database
         self.resources = resources
         self.outdated = outdated
+        self.replicas: PostgresReplicas | None = None
         store.refresh_generations = self.refresh_generations
 
     @property
@@ -313,7 +315,7 @@ class _OpenedSchema:
     async def refresh_generations(self) -> None:
         """Let queries read the generations that are active now."""
         states = await self.resources.generations.state()
-        self.store.generations = {name: state.active for name, state in states.items()}
+        self._read_from({name: state.active for name, state in states.items()})
 
     async def tidy(self) -> list[str]:
         """Drop what is left over of projections. See `OpenedModule.tidy`."""
@@ -321,7 +323,15 @@ class _OpenedSchema:
 
     def answer_from(self, projection: str, generation: int) -> None:
         """Let queries read another generation of a projection from now on."""
-        self.store.generations = {**self.store.generations, projection: generation}
+        self._read_from({**self.store.generations, projection: generation})
+
+    def _read_from(self, generations: dict[str, int]) -> None:
+        if generations == self.store.generations:
+            return
+        if self.replicas is not None:
+            # One that lags has not all of these tables' rows, whatever position it has reached.
+            self.replicas.require_now()
+        self.store.generations = generations
 
 
 def _pool_settings(settings: DatabaseSettings, url: str, target: str) -> PoolSettings:

@@ -7,8 +7,11 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
+import asyncpg
+
 from tenfold.adapters.postgres.claims import TAKE_TURN, read_turn, turn_values, wake_lanes
 from tenfold.adapters.postgres.session import Session
+from tenfold.contracts.errors import Outcome, StoreUnavailableError
 from tenfold.ports.clock import Clock, SystemClock
 from tenfold.ports.records import (
     BACKLOG_LIMIT,
@@ -196,13 +199,23 @@ class PostgresQueue:
         """Finish, renew and claim in one transaction. See `Queue.cycle`."""
         asked, text = self._now(), self._text(TAKE_TURN)
         values = turn_values(cycle, self._clock.now())
+        sent = False
 
         async def work(connection: Connection) -> Any:
-            # The queue may be another's for a while: a lease begins when it is given. What expired
-            # meanwhile may be the asker's own, who could not renew it, so that waits.
-            return await connection.fetch(text, asked, self._now(), *values)
+            nonlocal sent
+            if sent:
+                raise _in_doubt(self._session.schema)
+            sent = True
+            try:
+                # The queue may be another's for a while: a lease begins when it is given. What
+                # expired meanwhile may be the asker's own, who could not renew it, so that waits.
+                return await connection.fetch(text, asked, self._now(), *values)
+            except (asyncpg.SerializationError, asyncpg.DeadlockDetectedError):
+                sent = False  # rolled back, so it may be sent again
+                raise
 
-        return read_turn(await self._session.write(work))
+        # One statement is a transaction of its own: that saves two of three round trips.
+        return read_turn(await self._session.read(work))
 
     async def next_due(self) -> datetime | None:
         """When there is something to claim, on this process's clock. See `Queue.next_due`."""
@@ -337,6 +350,15 @@ class PostgresQueue:
             moved = list(delivery.positions.values())
             await connection.execute(self._text(_MOVE_POSITIONS), *keys, moved)
         return added
+
+
+def _in_doubt(schema: str) -> StoreUnavailableError:
+    """A turn is not sent again by itself: taken twice, it would call its own finishes lost."""
+    return StoreUnavailableError(
+        f"The connection to {schema} was lost during a turn at its queue, so the turn may be "
+        "taken. Take the next one: what is told as lost there was finished by this one.",
+        outcome=Outcome.MAYBE_DONE,
+    )
 
 
 async def _execute(text: str, values: tuple[Any, ...], connection: Connection) -> str:

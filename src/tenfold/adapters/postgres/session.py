@@ -112,7 +112,7 @@ class PoolSession:
             return result
         except Exception as error:
             judged = self._judge(pooled, error, committing)
-            if raw.is_in_transaction() and not raw.is_closed():
+            if not raw.is_closed() and raw.is_in_transaction():
                 await self._pool.roll_back(pooled)
             if judged is error:
                 raise
