@@ -56,6 +56,14 @@ class TestCounter(limits_suite.CounterCases): ...
 
 
 @pytest.mark.anyio
+async def test_nothing_that_names_anybody_is_in_a_key(bench: ValkeyBench) -> None:
+    await bench.counter.take("orders|p='ada@example.com'|a=192.0.2.7", THREE, 1)
+    keys = await bench.counter._client.keys("*")
+    assert keys
+    assert not any(b"ada" in key or b"192.0.2.7" in key for key in keys)
+
+
+@pytest.mark.anyio
 async def test_a_server_that_is_away_is_told_within_the_bound() -> None:
     with socket.socket() as silent:  # it takes connections, and never says a word
         silent.bind(("127.0.0.1", 0))

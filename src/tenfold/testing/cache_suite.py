@@ -321,6 +321,15 @@ class FollowCases:
         await bench.another().invalidate(BREW.tags)
         assert await heard.next() == ("invalidated", *BREW.tags)
 
+    async def test_a_tag_is_heard_as_it_is_whatever_is_in_it(self, bench: CacheBench) -> None:
+        self._needs_two(bench)
+        heard = Heard()
+        await bench.cache.follow(heard)
+        await heard.next()
+        tags = ("main/shop/name:two\nlines", 'main/shop/name:"Grüner", Tee')
+        await bench.another().invalidate(tags)
+        assert await heard.next() == ("invalidated", *tags)
+
     async def test_what_one_drops_itself_is_not_told_to_it_again(self, bench: CacheBench) -> None:
         self._needs_two(bench)
         heard = Heard()

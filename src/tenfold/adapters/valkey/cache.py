@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from hashlib import blake2b
 from typing import Any, TypeVar
 
+import msgspec
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
@@ -23,6 +24,7 @@ from tenfold.ports.clock import Clock
 __all__ = ["ValkeyCache"]
 
 _T = TypeVar("_T")
+_encode = msgspec.json.Encoder().encode
 _VERSION_BYTES = 12
 _RANK_BYTES = 16
 _ONCE_S = 300
@@ -144,13 +146,13 @@ class ValkeyCache:
 
     async def invalidate(self, tags: Sequence[str], reasons: Sequence[str] = ()) -> bool:
         """Drop every answer with one of these tags, and tell it. See `Cache.invalidate`."""
-        message = "\n".join((self._origin, *tags))
+        message = _encode((self._origin, *tags))
 
         async def ask() -> bool:
             await self._meet()
             keys = [self._key(b"o", reason) for reason in reasons]
             keys += [self._key(b"t", tag) for tag in tags]
-            arguments: list[str | int] = [len(reasons), _ONCE_S, self._channel, message]
+            arguments: list[str | int | bytes] = [len(reasons), _ONCE_S, self._channel, message]
             return bool(await self._invalidate(keys, arguments))
 
         return await self._bounded(ask)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import msgspec
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
@@ -14,6 +15,7 @@ from tenfold.ports.cache import Follower
 
 __all__ = ["Listener"]
 
+_decode = msgspec.json.Decoder(tuple[str, ...]).decode
 _QUIET_S = 1.0
 """Seconds without a word after which the server is asked whether it is there."""
 _ANSWER_S = 1.0
@@ -60,7 +62,7 @@ class Listener:
                 async with client, client.pubsub() as messages:
                     await messages.subscribe(self._channel)
                     await self._listen(messages)
-            except (RedisError, OSError, TimeoutError):
+            except (RedisError, OSError, TimeoutError, msgspec.DecodeError):
                 pass  # told to the follower below; it goes without until the next time
             else:
                 wait_s = _AGAIN_S
@@ -83,6 +85,6 @@ class Listener:
             if message["type"] == "subscribe":
                 self._follower.live()
             elif message["type"] == "message":
-                origin, *tags = message["data"].decode().split("\n")
+                origin, *tags = _decode(message["data"])
                 if origin != self._origin:
                     self._follower.invalidated(tags)
