@@ -119,7 +119,7 @@ class Slot:
                 try:
                     self._child = await self._launch(self.planned)
                     self.restarts += 1
-                except TenfoldError as error:
+                except (TenfoldError, OSError) as error:  # the system may lack memory, or processes
                     _log.error("%s was not started again: %s", self.planned.name, error)
 
     def _decide(self, child: Child | None) -> float:
