@@ -26,7 +26,13 @@ from tests.faults.growth_store import GrowthStore
 from tests.faults.journal import Journal
 from tests.faults.judge import MODULES, SCHEDULES, Held, contradictions
 
-__all__ = ["await_fleet_settled", "fleet_complaints"]
+__all__ = [
+    "await_fleet_settled",
+    "decide_lives",
+    "decide_steps",
+    "decide_trail",
+    "fleet_complaints",
+]
 
 _MODULES = (*MODULES, "registers")
 _ENDS = {"orders.OrderConfirmed", "orders.OrderRejected"}
@@ -107,12 +113,14 @@ async def _ask(
         found = [
             *await _broken(product),
             *[text async for text in _dead_letters(connection)],
-            *_steps(journal, naive, await _rows(connection, "SELECT name, value FROM {}registers")),
-            *_trail(
+            *decide_steps(
+                journal, naive, await _rows(connection, "SELECT name, value FROM {}registers")
+            ),
+            *decide_trail(
                 await _rows(connection, "SELECT name, number, after FROM {}trail"),
                 await _rows(connection, "SELECT name, value FROM {}registers"),
             ),
-            *_lives(
+            *decide_lives(
                 await connection.fetch(
                     "SELECT order_key, name FROM orders.tenfold_outbox ORDER BY seq"
                 )
@@ -152,7 +160,7 @@ async def _dead_letters(connection: asyncpg.Connection) -> Any:
             yield f"{module}: {row[0]} is dead after {row[1]} attempts: {row[2]}"
 
 
-def _steps(
+def decide_steps(
     journal: Journal, naive: Mapping[str, Naive], held: list[tuple[Any, ...]]
 ) -> Iterator[str]:
     """Every step that was told is there once; one that was told as not done is not there."""
@@ -177,7 +185,7 @@ def _steps(
             )
 
 
-def _trail(heard: list[tuple[Any, ...]], held: list[tuple[Any, ...]]) -> Iterator[str]:
+def decide_trail(heard: list[tuple[Any, ...]], held: list[tuple[Any, ...]]) -> Iterator[str]:
     """The steps of each register were heard once each, and in their order."""
     numbers: dict[str, Counter[int]] = defaultdict(Counter)
     for name, number, after in heard:
@@ -193,7 +201,7 @@ def _trail(heard: list[tuple[Any, ...]], held: list[tuple[Any, ...]]) -> Iterato
             )
 
 
-def _lives(events: list[Any]) -> Iterator[str]:
+def decide_lives(events: list[Any]) -> Iterator[str]:
     """The log has each order placed first, then confirmed or rejected, once."""
     lives: dict[str, list[str]] = defaultdict(list)
     for key, name in events:
