@@ -120,8 +120,8 @@ class Child:
         self._unsaid: asyncio.Queue[bytes] = asyncio.Queue()
         self._tasks: set[asyncio.Task[None]] = set()
         self._say(assignment)
+        self._speaking = self._begin(self._speak())
         self._begin(self._listen())
-        self._begin(self._speak())
 
     @property
     def pid(self) -> int:
@@ -238,10 +238,11 @@ class Child:
     def _who(self) -> tuple[str, int]:
         return self.name, self.pid
 
-    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
+    def _begin(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
 
     def _say(self, order: Assignment | Order) -> None:
         self._unsaid.put_nowait(encode_message(order))
@@ -253,6 +254,14 @@ class Child:
                 await loop.sock_sendall(self._link, await self._unsaid.get())
 
     async def _listen(self) -> None:
+        try:
+            await self._hear_all()
+        finally:  # its end of the link is closed, which it is when it has ended
+            self._speaking.cancel()
+            await asyncio.gather(self._speaking, return_exceptions=True)
+            self._link.close()
+
+    async def _hear_all(self) -> None:
         loop = asyncio.get_running_loop()
         parts: list[bytes] = []
         while True:
