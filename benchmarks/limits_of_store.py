@@ -3,10 +3,10 @@
 python -m benchmarks.limits_of_store [--rounds N] [--shapes prototype 1+1 2+1 4+2] [--most-ms 500]
 
 A shape is the prototype (one process, SQLite) or so many web and worker
-processes on PostgreSQL and Valkey, all of it on this machine. Orders are placed
-at 32 at once and counted until all that they set off is settled. Reads of the
-catalogue are offered at a rate that grows until one in a hundred waits longer
-than the bound, or is turned away: one page for each four products.
+processes on PostgreSQL and Valkey, all of it on this machine. Orders of three
+of so many products are placed, 32 at once, and counted until all that they set
+off is settled. Reads of the catalogue are offered at a rate that grows until
+one in a hundred waits longer than the bound: one page for each four products.
 """
 
 from __future__ import annotations
@@ -37,7 +37,6 @@ __all__ = ["main"]
 
 ORDERS = 300
 AT_ONCE = 32
-PRODUCTS = 20
 PHASE_S = 3.0
 CONNECTIONS = 200
 FIRST_PER_S = 200.0
@@ -83,7 +82,7 @@ def _running(shape: Shape, data: Path) -> Iterator[Server]:
         yield server
 
 
-def _measure(shape: Shape, rounds: int, most_ms: float, noise: Noise) -> Iterator[Figure]:
+def _measure(shape: Shape, given: argparse.Namespace, noise: Noise) -> Iterator[Figure]:
     with tempfile.TemporaryDirectory() as folder:
         data = Path(folder)
         with _running(shape, data) as server:
@@ -91,12 +90,13 @@ def _measure(shape: Shape, rounds: int, most_ms: float, noise: Noise) -> Iterato
         with _running(shape, data) as server:
             yield Figure(f"{shape.name}: first start to ready", "s", [first_s])
             yield Figure(f"{shape.name}: a further start to ready", "s", [server.started_s])
-            products = _stocked(server)
+            rounds = given.rounds
+            products = _stocked(server, given.products)
             noise.probe()
             rates = [asyncio.run(_orders(shape, server, data, products)) for _ in range(rounds + 1)]
             yield Figure(f"{shape.name}: orders until settled", "orders/s", rates[1:])
             noise.probe()
-            yield from _reads(shape, server, products, rounds, most_ms)
+            yield from _reads(shape, server, products, rounds, given.most_ms)
             memory = [process_rss_mb(pid) for pid in _pids(shape, server).values()]
             yield Figure(f"{shape.name}: memory of a process, after the load", "MB", memory)
             yield Figure(f"{shape.name}: memory of all its processes", "MB", [sum(memory)])
@@ -106,13 +106,18 @@ def _pids(shape: Shape, server: Server) -> dict[str, int]:
     return {"supervisor": server.pid, **(processes_of(server.pid) if shape.web else {})}
 
 
-def _stocked(server: Server) -> list[str]:
-    page = load(server.port, [request("GET", f"/v1/products?limit={PRODUCTS}", server.port)], 1)
-    products = [each["id"] for each in json.loads(page[0])["items"]]
-    body = json.dumps({"quantity": 1_000_000}).encode()
-    for product in products:
-        path = f"/v1/products/{product}/stock"
-        load(server.port, [request("POST", path, server.port, body)], 1)
+def _stocked(server: Server, count: int) -> list[str]:
+    """So many new products with all the stock they need."""
+    price = {"amount": "2.55", "currency": "GBP"}
+    adds = [
+        json.dumps({"sku": f"LIMIT{number}", "name": "White hanging heart", "price": price})
+        for number in range(count)
+    ]
+    new = [request("POST", "/v1/products", server.port, body.encode()) for body in adds]
+    products = [json.loads(each)["id"] for each in load(server.port, new, 8)]
+    stock = json.dumps({"quantity": 1_000_000}).encode()
+    paths = [f"/v1/products/{product}/stock" for product in products]
+    load(server.port, [request("POST", path, server.port, stock) for path in paths], 4)
     return products
 
 
@@ -177,6 +182,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.limits_of_store")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--shapes", nargs="+", default=["prototype", "1+1", "2+1", "4+2"])
+    parser.add_argument("--products", type=int, default=300)
     parser.add_argument("--most-ms", type=float, default=500.0)
     given = parser.parse_args()
     noise = Noise()
@@ -191,7 +197,7 @@ def main() -> None:
                 os.environ["TENFOLD_DATABASE_URL"] = url
                 if servers.cache_url:
                     os.environ["TENFOLD_CACHE_URL"] = servers.cache_url
-                for figure in _measure(shape, given.rounds, given.most_ms, noise):
+                for figure in _measure(shape, given, noise):
                     print(figure.line(), flush=True)
     print(noise.line())
 
