@@ -104,6 +104,32 @@ async def test_one_leads_and_the_next_takes_over_when_it_stops(
     assert not first.leadership.leading
 
 
+async def test_whatever_fails_on_the_way_nobody_stops_trying_to_lead(
+    candidate: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    only = candidate(longest_wait_s=0.1)
+    lose, hold = only._lose, only.leadership._hold
+    fail = ["in the connection", "at the end"]
+
+    async def failing_hold(*args: Any) -> str:
+        if len(fail) == 2:
+            raise asyncpg.InternalClientError(f"cannot switch to state: {fail.pop(0)}")
+        return await hold(*args)
+
+    async def failing_lose() -> None:
+        if fail:
+            raise RuntimeError(fail.pop())
+        await lose()
+
+    monkeypatch.setattr(only.leadership, "_hold", failing_hold)
+    monkeypatch.setattr(only.leadership, "_lost", failing_lose)
+    await only.leadership.start()
+    async with asyncio.timeout(10):
+        while only.heard[-1:] != ["gained"] or "lost" not in only.heard:
+            await asyncio.sleep(0.01)
+    assert not fail
+
+
 @pytest.mark.parametrize("pooled", [False, True])
 async def test_a_leader_whose_connection_is_ended_knows_it_and_another_leads_within_a_second(
     candidate: Make, other: asyncpg.Connection[Any], pooled: bool

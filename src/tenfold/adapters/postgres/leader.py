@@ -111,6 +111,8 @@ class Leadership:
                 wait_s = 0.05
             except _FAILURES as error:
                 _log.debug("The server could not be asked who leads: %r", error)
+            except Exception:  # of whatever kind: where nobody tries, nobody ever leads
+                _log.exception("Trying to lead failed. It is tried again.")
             finally:
                 if not tried.done():
                     tried.set_result(None)
@@ -139,19 +141,32 @@ class Leadership:
             tried.set_result(None)
         try:
             reason = await self._hold(connection, beginning)
-        except BaseException:
+        except asyncio.CancelledError:
             beginning.cancel()
             await asyncio.gather(beginning, return_exceptions=True)
             raise
+        except Exception as error:
+            reason = f"it could not be told whether it does ({error!r})"
         finally:
             self._leading = False
         _log.warning("This process leads no more: %s. It tries again.", reason)
         failed = beginning.done() and not beginning.cancelled() and beginning.exception()
         beginning.cancel()
         await asyncio.gather(beginning, return_exceptions=True)
-        await self._lost()
+        await self._end()
         if failed:
             await asyncio.sleep(self._limits.longest_wait_s)
+
+    async def _end(self) -> None:
+        """Tell that the lead has ended until that is done: what runs must not begin twice."""
+        while True:
+            try:
+                await self._lost()
+            except Exception:
+                _log.exception("What a leader does could not be ended. It is tried again.")
+                await asyncio.sleep(self._limits.longest_wait_s)
+            else:
+                return
 
     async def _hold(self, connection: Connection, beginning: asyncio.Future[None]) -> str:
         """Look after the lock until it is lost; returns why."""
