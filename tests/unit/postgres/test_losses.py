@@ -346,3 +346,15 @@ async def test_through_pgbouncer_everything_goes_as_well(
         await bench.carry(handler, change=with_inbox)
         await asyncio.gather(*(bench.carry(many) for _ in range(40)))
         assert await bench.ask(COUNT) == 41
+
+
+async def test_the_platform_s_own_work_that_takes_too_long_is_told_as_such(
+    postgres_url: str,
+) -> None:
+    async with opened(postgres_url, statement_timeout_s=0.05) as bench:
+        session = bench.store.session
+        for work in (session.read, session.write):
+            with pytest.raises(StoreUnavailableError, match="statement_timeout_s") as caught:
+                await work(lambda c: c.execute("SELECT pg_sleep(5)"))
+            assert caught.value.outcome is Outcome.NOT_DONE
+        assert await bench.sql("SELECT 1") == 1

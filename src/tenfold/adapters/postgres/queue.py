@@ -156,7 +156,9 @@ SELECT max(b.at) FROM (
 _TRIM_INBOX: Final = """
 DELETE FROM {s}.tenfold_inbox
 WHERE at <= $1 AND ($2::timestamptz IS NULL OR at > $2)
-  AND message_id NOT IN (SELECT message_id FROM {s}.tenfold_queue)
+  AND NOT EXISTS (
+      SELECT FROM {s}.tenfold_queue AS q WHERE q.message_id = tenfold_inbox.message_id
+  )
 """
 _TRIM_REPLIES: Final = """
 DELETE FROM {s}.tenfold_replies WHERE (scope, key) IN (

@@ -8,7 +8,7 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from tenfold.adapters.postgres.errors import is_conflict, is_lost, unavailable
+from tenfold.adapters.postgres.errors import is_conflict, is_failure, is_lost, unavailable
 from tenfold.adapters.postgres.pool import Pool, Pooled
 from tenfold.contracts.errors import Outcome, StoreUnavailableError
 
@@ -125,7 +125,8 @@ class PoolSession:
         if is_conflict(error):
             return _AgainError(error)
         if not is_lost(error) and not pooled.raw.is_closed():
-            return error
+            what = f"The database of module {self._module!r}"
+            return unavailable(what, error) if is_failure(error) else error
         self._pool.lose(pooled, error)
         if committing:
             return unavailable(
