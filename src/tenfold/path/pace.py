@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-__all__ = ["LINGER_S", "decide_ahead", "decide_pause_s"]
+__all__ = ["decide_ahead", "decide_linger_s", "decide_pause_s"]
 
-LINGER_S = 0.02
-"""For how long what has ended may wait for the rest of its batch, while the worker is busy."""
+_LINGER_S = 0.02
+_LONGEST_LINGER_S = 0.1
 _MOMENT_S = 0.1
 
 
@@ -42,8 +42,17 @@ def decide_pause_s(
     if reports and not full:
         return max(turn_s - since_s, 0.0)
     if ended:
-        return max(LINGER_S - since_s, 0.0)
+        return max(decide_linger_s(turn_s) - since_s, 0.0)
     return None
+
+
+def decide_linger_s(turn_s: float) -> float:
+    """For how long what has ended may wait for the rest of its batch, while the worker is busy.
+
+    To record a part of a batch costs a turn of its own, so these turns take a
+    tenth of the time at most, within bounds: somebody may wait for the effect.
+    """
+    return min(max(_LINGER_S, 10 * turn_s), _LONGEST_LINGER_S)
 
 
 def decide_ahead(ahead: int, concurrency: int, batch: int, done: int, seconds: float) -> int:

@@ -20,7 +20,7 @@ from datetime import datetime
 
 from tenfold.path.attempts import decide_batch, error_text
 from tenfold.path.claimed import Batch, WorkerCounts, WorkerLimits, WorkerParts, size_of
-from tenfold.path.pace import LINGER_S, decide_ahead, decide_pause_s
+from tenfold.path.pace import decide_ahead, decide_linger_s, decide_pause_s
 from tenfold.path.runs import Runs
 from tenfold.path.signals import Signal
 from tenfold.ports.records import Claim, Cycle, Finish
@@ -203,7 +203,9 @@ class Worker:
         ):
             self._signal.set()
         elif self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(LINGER_S, self._ring)
+            self._timer = asyncio.get_running_loop().call_later(
+                decide_linger_s(self._turn_s), self._ring
+            )
 
     def _ring(self) -> None:
         self._timer = None
@@ -270,7 +272,8 @@ class Worker:
         if not batch.has_ended:
             return False
         busy = self._runs.busy and not self._draining
-        return not busy or batch.ended == batch.open or loop_s - batch.reported_s >= LINGER_S
+        linger_s = decide_linger_s(self._turn_s)
+        return not busy or batch.ended == batch.open or loop_s - batch.reported_s >= linger_s
 
     def _record(self, batch: Batch, finish: Finish, lost: bool, loop_s: float) -> None:
         if lost:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tenfold.path.pace import LINGER_S, decide_ahead, decide_pause_s
+from tenfold.path.pace import decide_ahead, decide_linger_s, decide_pause_s
 
 
 def pause_s(**fields: Any) -> float | None:
@@ -45,8 +45,14 @@ def test_turns_that_carry_little_take_half_of_the_time_at_most() -> None:
 
 
 def test_what_has_ended_waits_a_little_for_the_rest_of_its_batch() -> None:
-    assert pause_s(ended=True) == pytest.approx(LINGER_S - 0.001)
-    assert pause_s(ended=True, since_s=LINGER_S) == 0
+    assert pause_s(ended=True) == pytest.approx(0.039)
+    assert pause_s(ended=True, since_s=0.04) == 0
+
+
+def test_it_waits_longer_where_turns_take_long_but_within_bounds() -> None:
+    assert decide_linger_s(0.0001) == pytest.approx(0.02)
+    assert decide_linger_s(0.005) == pytest.approx(0.05)
+    assert decide_linger_s(3.0) == pytest.approx(0.1)
 
 
 def test_a_quick_worker_claims_more_each_time_up_to_a_batch() -> None:
