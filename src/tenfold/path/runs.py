@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from datetime import timedelta
 
+from tenfold.contracts.errors import LeaseLostError
 from tenfold.path.attempts import (
     Dead,
     Retry,
@@ -197,6 +198,10 @@ class Runs:
             raise
         except asyncio.CancelledError as error:
             goes_on, outcome = self._cancelled_attempt(batch, entry, background, error)
+        except LeaseLostError:
+            # Another worker's by now. The next turn finds the claim gone, and forgets this.
+            batch.returned.append(entry.id)
+            goes_on, outcome = False, "lost"
         except BaseException as error:  # SystemExit too: a handler must not end the process
             goes_on, outcome = self._failed_attempt(batch, entry, background, error)
         label = self._labels[entry.handler]

@@ -8,6 +8,7 @@ from datetime import timedelta
 
 import pytest
 
+from tenfold.contracts.errors import LeaseLostError
 from tenfold.path.declare import Background
 from tenfold.path.queue import WorkerLimits
 from tenfold.ports.records import Claimed, Cycle, Turn
@@ -324,6 +325,30 @@ async def test_a_worker_that_stood_still_learns_that_its_claim_is_lost(crew: Cre
     assert worker.counts.lost == 2
     assert worker.counts.done == 0
     assert "work" in await crew.bench.queue.counts()
+
+
+async def test_no_dead_letter_is_told_of_where_the_store_refused_a_lost_lease(
+    crew: Crew, caplog: pytest.LogCaptureFixture
+) -> None:
+    begun, go = asyncio.Event(), asyncio.Event()
+
+    async def handle(entry: Claimed, fence: int) -> None:
+        begun.set()
+        await go.wait()
+        raise LeaseLostError("The lease has passed to another worker.")
+
+    await crew.bench.queue.add([entry("once")])
+    backgrounds = {"work": Background(attempts=1)}
+    worker = crew.worker(handle, backgrounds=backgrounds)
+    worker.start()
+    await begun.wait()
+    await crew.bench.another().release_claims()
+    go.set()
+    async with asyncio.timeout(10):
+        while not worker.counts.lost:
+            await worker.moved.wait(0.01)
+    assert (worker.counts.dead, worker.counts.retried) == (0, 0)
+    assert not [r for r in caplog.records if "dead letter" in r.getMessage()]
 
 
 async def test_what_has_ended_is_kept_while_the_store_is_in_trouble(crew: Crew) -> None:
