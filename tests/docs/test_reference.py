@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,8 @@ from tenfold.runtimes.local_servers.environment import decide_given
 from tenfold.runtimes.reading import _PREFIXES, _VARIABLES
 from tenfold.runtimes.topology import Topology
 
-REFERENCE = Path(__file__).parents[2] / "docs" / "reference"
+ROOT = Path(__file__).parents[2]
+REFERENCE = ROOT / "docs" / "reference"
 
 
 def page(name: str) -> str:
@@ -113,3 +116,30 @@ def test_every_stop_has_a_row_among_the_metrics() -> None:
     assert [row for row in re.findall(r"^\| `(\w+)` \|", text, re.MULTILINE) if row != "stop"] == [
         stop.name for stop in Stops().all()
     ]
+
+
+def measured() -> Iterator[tuple[str, set[str]]]:
+    """Every gauge and counter that the code makes: its full name, and its labels that are known."""
+    for path in sorted((ROOT / "src" / "tenfold").rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and ast.unparse(node.func) in ("Gauge", "Counter"):
+                given = {word.arg: word.value for word in node.keywords}
+                name = given.get("name")
+                if isinstance(name, ast.Constant) and isinstance(name.value, str):
+                    end = "_total" if ast.unparse(node.func) == "Counter" else ""
+                    yield f"tenfold_{name.value}{end}", labels(given.get("labels"))
+
+
+def labels(node: ast.expr | None) -> set[str]:
+    keys = node.keys if isinstance(node, ast.Dict) else ()
+    return {str(key.value) for key in keys if isinstance(key, ast.Constant)}
+
+
+def test_every_metric_is_there_with_its_labels() -> None:
+    text = page("metrics.md")
+    found = dict(measured())
+    assert len(found) > 20
+    for name, names in found.items():
+        said = re.findall(rf"(?<!\w){name}(?!\w)[^\n]*", text)
+        assert said, name
+        assert names <= set(re.findall(r"\w+", " ".join(said))), (name, names)
