@@ -4,6 +4,9 @@ Migrations are split by it. What new code needs is there before it begins, while
 the code of before still runs on it; what only the code of before needed goes
 when its last process has ended. The seed runs in between, by a process of the
 new code that serves nobody.
+
+A supervisor sees its own machine alone. Where the topology names several, what is
+to follow the last old process is left to people, who know when the last machine is new.
 """
 
 from __future__ import annotations
@@ -53,8 +56,25 @@ async def prepare(product: Product, phase: Phase) -> str:
             async with hosted(product, Role.WEB, seed=True):
                 pass
         return said
+    if len(product.topology.balancer.servers) > 1:
+        return await _left_to_people(product)
     said = _said(await migrate_modules(product, limits=limits, ahead_ok=True))
     return " ".join(filter(None, [said, await _unfinished(product)]))
+
+
+async def _left_to_people(product: Product) -> str:
+    """What waits because this machine cannot know which code the others run."""
+    left = [
+        f"{status.module} {step.told.rstrip('.')}"
+        for status in await status_of(product)
+        for step in status.pending
+    ]
+    if not left:
+        return ""
+    return (
+        f"Not applied yet, since other machines may run the code of before: {', '.join(left)}. "
+        "Run `tenfold migrate up --phase after` once none of them does."
+    )
 
 
 async def _unfinished(product: Product) -> str:

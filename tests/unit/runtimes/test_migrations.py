@@ -11,6 +11,7 @@ import asyncpg
 import msgspec
 import pytest
 
+from tenfold.runtimes.balancers.settings import BalancerSettings
 from tenfold.runtimes.migrations import migrate_modules, plan_of, status_of
 from tenfold.runtimes.preparing import Phase, prepare
 from tenfold.runtimes.topology import Product, Topology, load_product
@@ -137,6 +138,27 @@ async def test_a_backfill_that_takes_long_is_left_for_later_and_said(
     assert status.at == "0002"
     assert 0 < status.backfills[0].seen < 1_000
     assert len(await migrate_modules(new, ("after",))) == 3
+
+
+async def test_what_follows_the_last_old_process_is_left_to_people_where_there_are_machines(
+    versions: Versions,
+) -> None:
+    """Another machine's processes run the old code still, and no supervisor sees them."""
+    old, new = versions.load(1), versions.load(2)
+    await prepare(old, Phase.BEFORE)
+    machines = BalancerSettings(servers=("10.0.0.1:8000", "10.0.0.2:8000"))
+    several = msgspec.structs.replace(
+        new, topology=msgspec.structs.replace(new.topology, balancer=machines)
+    )
+    await prepare(several, Phase.BEFORE)
+    said = await prepare(several, Phase.AFTER)
+    assert said.startswith("Not applied yet, since other machines may run the code of before:")
+    assert "items 0003" in said
+    assert "`tenfold migrate up --phase after`" in said
+    (status,) = await status_of(new)
+    assert status.at == "0002"
+    assert len(await migrate_modules(several, ("after",))) == 3
+    assert await prepare(several, Phase.AFTER) == ""
 
 
 async def test_code_of_before_passes_over_a_schema_that_is_ahead(
