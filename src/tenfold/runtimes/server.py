@@ -294,6 +294,8 @@ def _config(
         log_config=None,
         access_log=False,
         server_header=False,
+        # Whom to believe about a client's address is the topology's to say (`trusted_proxies`).
+        proxy_headers=False,
         timeout_keep_alive=max(1, round(limits.keep_alive_s)),
         timeout_graceful_shutdown=max(1, round(limits.drain_s)),
         backlog=2048,
