@@ -45,7 +45,7 @@ class Worker:
         """Transactions that it has taken at the queue."""
         self._batches: dict[int, Batch] = {}
         self._runs = Runs(parts, self.counts, self._note_ended)
-        self._ahead = parts.limits.concurrency
+        self._ahead = min(parts.limits.concurrency, parts.limits.batch)
         """How many entries it claims at once: as many as it works in a moment."""
         self._more = True
         """Whether there may be something to claim that it has not looked for."""
