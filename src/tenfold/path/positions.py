@@ -171,6 +171,8 @@ class Positions:
                             await progress.wait()
         except TimeoutError:
             return False
+        except StoreUnavailableError:
+            return False  # a replica may answer all the same, and the reply says that it may lag
         return True
 
     def _place(self, replicas: Replicas, place: int) -> str:

@@ -11,7 +11,6 @@ import msgspec
 import structlog
 
 from tenfold.contracts.envelope import Envelope, Principal
-from tenfold.contracts.errors import TenfoldError
 from tenfold.contracts.operations import Kind
 from tenfold.path.attempts import error_text
 from tenfold.path.background import NoArguments
@@ -237,7 +236,7 @@ class BackgroundWork:
         try:
             unfinished = await self.projections[module].refresh()
             await self._opened[module].refresh_generations()
-        except TenfoldError as error:  # the next look makes up for it
+        except Exception as error:  # of whatever kind: the next look makes up for it
             _log.warning("generations_not_read", module=module, error=error_text(error))
             return
         if self._leads:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -145,3 +148,23 @@ async def test_who_was_sent_to_the_primary_once_is_not_sent_there_for_ever() -> 
 @pytest.mark.anyio
 async def test_without_replicas_nothing_is_asked() -> None:
     assert await positions(None).freshness("DBa1.3.600") is None
+
+
+class Away:
+    """A projection's progress that is kept where nobody can ask."""
+
+    async def reached(self, projection: str, source: str, position: int) -> bool:
+        raise StoreUnavailableError("away")
+
+    async def wait(self) -> None:
+        raise AssertionError("nobody waits for that")
+
+
+@pytest.mark.anyio
+async def test_a_projection_whose_progress_cannot_be_asked_may_be_behind() -> None:
+    asked: Any = SimpleNamespace(
+        module=SimpleNamespace(name="insights"),
+        spec=SimpleNamespace(declaration=SimpleNamespace(projections=("sales",))),
+    )
+    made = Positions({"orders": "e"}, {"insights": Away()}, Servers())
+    assert not await made.reached(asked, "orders.e.7")
