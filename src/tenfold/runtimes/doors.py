@@ -27,7 +27,7 @@ __all__ = ["DoorSettings", "Doorkeeper", "door_settings", "fed_queues", "open_do
 class DoorSettings(msgspec.Struct, frozen=True):
     """What of a topology the door is made from.
 
-    `processes` share the rate limits; `url` is the Valkey server that counts for
+    `processes` share the rate limits, on all machines; `url` is the Valkey server that counts for
     all of them, and without one each has its share. `max_backlog` is by module.
     """
 
@@ -49,7 +49,7 @@ def door_settings(name: str, topology: Topology) -> DoorSettings:
         shedding=shedding if sheds else None,
         limits=topology.limits,
         max_backlog=topology.queue.max_backlog,
-        processes=max(1, processes.web),
+        processes=max(1, processes.web) * max(1, len(topology.balancer.servers)),
         url=topology.cache.url,
         timeout_ms=topology.cache.timeout_ms,
     )
