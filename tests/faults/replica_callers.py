@@ -197,7 +197,7 @@ class _Caller:
             return None
         if status == 503 and b"admit.overloaded" in raw:
             self._all.refused += 1  # not begun; a busy machine turns some away
-            await asyncio.sleep(0.1)
+            await asyncio.sleep(0.3)
             return None
         if status not in (200, 201):
             self._all.failures.append(f"{self._name} {method} {path}: {status} {raw!r}")

@@ -75,7 +75,7 @@ def test_nobody_misses_its_own_write_or_sees_time_go_backwards(
     seed: int,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    requests, web = (100_000, 4) if size == "full" else (4_000, 2)
+    requests, web = (100_000, 4) if size == "full" else (3_000, 2)
     with started(tmp_path / "store", servers, web) as store:
         store.await_ready()
         callers = ReplicaCallers(store.port, seed, requests, _CALLERS)
@@ -103,7 +103,7 @@ def test_the_checker_finds_what_tokens_prevent(
 ) -> None:
     with started(tmp_path / "store", servers, 2, {"FAULTS_FORGET_TOKENS": "1"}) as store:
         store.await_ready()
-        callers = ReplicaCallers(store.port, seed, 1_500, {"header": 8, "cookie": 8, "naive": 8})
+        callers = ReplicaCallers(store.port, seed, 1_000, {"header": 8, "cookie": 8, "naive": 8})
         asyncio.run(callers.run())
         assert store.stop() == 0, store.tail()
     found = violations(callers.history)
