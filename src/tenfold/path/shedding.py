@@ -58,7 +58,7 @@ class SheddingSettings(Struct):
     """
 
     enabled: bool | None = None
-    wait_s: Annotated[float, msgspec.Meta(gt=0, le=60)] = 0.05
+    wait_s: Annotated[float, msgspec.Meta(gt=0, le=60)] = 0.1
     tolerance: Annotated[float, msgspec.Meta(ge=1, le=100)] = 2.0
     stale_s: Annotated[float, msgspec.Meta(gt=0, le=60)] = 0.5
     first: Annotated[int, msgspec.Meta(ge=1)] = 100
