@@ -145,6 +145,23 @@ async def test_who_asks_after_a_write_does_not_join_a_fill_from_before(bench: Sh
     assert bench.counts("shop.price")["outdated"] == 1
 
 
+async def test_many_to_whom_a_fill_was_too_old_share_the_next(bench: ShopBench) -> None:
+    bench.doings.hold = asyncio.Event()
+    first = asyncio.create_task(bench.ask("shop.shared", sku="tea"))
+    await bench.doings.holding.wait()
+    written = await bench.ask("shop.set_price", sku="tea", price=7)
+    others = [
+        asyncio.create_task(bench.ask("shop.shared", sku="tea", position=written.position))
+        for _ in range(50)
+    ]
+    for _ in range(3):
+        await asyncio.sleep(0)  # all of them have joined the fill that began before the write
+    bench.doings.hold.set()
+    assert (await first).value == "255 for anonymous"
+    assert {(await other).value for other in others} == {"7 for anonymous"}
+    assert bench.doings.ran["shared"] == 2
+
+
 async def test_a_refusal_is_not_kept(bench: ShopBench) -> None:
     for _ in range(2):
         with pytest.raises(NoSuchSku):

@@ -135,9 +135,14 @@ class Caching:
         """A random number in [0, 1)."""
         return self._ids.uniform()
 
-    def fill(self, fill: Fill, *, anew: bool = False) -> tuple[asyncio.Future[Filled], bool]:
+    @property
+    def begun(self) -> int:
+        """How many fills have begun so far."""
+        return self._filler.begun
+
+    def fill(self, fill: Fill, *, since: int | None = None) -> tuple[asyncio.Future[Filled], bool]:
         """The fill of this slot that runs, or a new one. See `Filler.run`."""
-        return self._filler.run(fill, anew=anew)
+        return self._filler.run(fill, since=since)
 
     def prefix(self, module: str) -> tuple[str, int]:
         """What tells a database's present history from those before it."""
@@ -191,24 +196,27 @@ class CachedQuery:
                     self._refresh(message, slot, arguments, kept, found.left_s)
                 return self._hand(message, slot, kept, found.left_s)
             if verdict == "place":
-                return await self._by_place(message, slot, arguments)
+                return await self._by_place(message, slot, arguments, self._caching.begun)
             self.counts.passed += 1
         return await self._wait(message, slot, arguments)
 
     async def _wait(self, message: Message, slot: Slot, arguments: msgspec.Struct) -> Any:
         """Await the fill that runs, or a new one; then another if it is too old for the caller."""
+        since = self._caching.begun
         fill = self._fill(message, slot, arguments)
         running, new = self._caching.fill(fill)
         filled = await asyncio.shield(running)
         verdict = "covered" if filled.stale else decide_covered(filled.kept, seen_by(message))
         if verdict == "place" and not (new and self._tags):
-            return await self._by_place(message, slot, arguments)
+            return await self._by_place(message, slot, arguments, since)
         if verdict == "older":
-            running, _ = self._caching.fill(fill, anew=True)
+            running, _ = self._caching.fill(fill, since=since)
             filled = await asyncio.shield(running)
         return self._hand(message, slot, filled.kept, filled.left_s)
 
-    async def _by_place(self, message: Message, slot: Slot, arguments: msgspec.Struct) -> Any:
+    async def _by_place(
+        self, message: Message, slot: Slot, arguments: msgspec.Struct, since: int
+    ) -> Any:
         """Answer a caller who has seen a later state of the database than the kept answer.
 
         That state may differ in anything. An answer with tags is dropped by
@@ -225,7 +233,7 @@ class CachedQuery:
             if decide_covered(kept, seen_by(message)) != "older":
                 self.counts.confirmed += 1
                 return self._hand(message, slot, kept, found.left_s)
-        running, _ = self._caching.fill(self._fill(message, slot, arguments), anew=True)
+        running, _ = self._caching.fill(self._fill(message, slot, arguments), since=since)
         filled = await asyncio.shield(running)
         return self._hand(message, slot, filled.kept, filled.left_s)
 

@@ -7,6 +7,7 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from contextvars import Context
+from typing import NamedTuple
 
 import msgspec
 
@@ -100,44 +101,57 @@ class FillParts(msgspec.Struct, frozen=True):
     live: Callable[[], bool]
 
 
+class _Running(NamedTuple):
+    task: asyncio.Task[Filled]
+    tags: tuple[str, ...]
+    number: int
+    past: bool
+    """Whether it computes, whatever is kept."""
+
+
 class Filler:
     """Runs the fills of one process, one at a time for each slot."""
 
     def __init__(self, parts: FillParts) -> None:
         self._parts = parts
-        self._running: dict[tuple[bytes, bool], tuple[asyncio.Task[Filled], tuple[str, ...]]] = {}
+        self._running: dict[tuple[bytes, bool], _Running] = {}
         """By key, and whether it replaces early what is still good."""
+        self.begun = 0
+        """How many fills have begun so far: the number of the newest."""
         self._tasks: set[asyncio.Task[Filled]] = set()
 
-    def run(self, fill: Fill, *, anew: bool = False) -> tuple[asyncio.Future[Filled], bool]:
+    def run(self, fill: Fill, *, since: int | None = None) -> tuple[asyncio.Future[Filled], bool]:
         """The fill of this slot that runs, or a new one.
 
         Args:
-            anew: begin one in any case, for a caller to whom the one that ran was too old.
+            since: `begun` as it was when a caller asked to whom what is kept is too old. It
+                gets what was computed from then on: all that it has seen is in that.
         Returns: it, and whether it is a new one.
         """
         key = (fill.slot.key, fill.early_left_s is not None)
         running = self._running.get(key) or self._early(fill)
-        if running is not None and not anew:
-            return running[0], False
+        if running is not None and (since is None or (running.past and running.number > since)):
+            return running.task, False
+        past = since is not None
         # A context of its own: nothing of whoever asked first shows in it.
         task = asyncio.get_running_loop().create_task(
-            self._bounded(fill, past=anew), context=Context()
+            self._bounded(fill, past=past), context=Context()
         )
-        self._running[key] = (task, fill.slot.tags)
+        self.begun += 1
+        self._running[key] = _Running(task, fill.slot.tags, self.begun, past)
         self._tasks.add(task)
         task.add_done_callback(lambda done: self._ended(key, fill, done))
         return task, True
 
-    def _early(self, fill: Fill) -> tuple[asyncio.Task[Filled], tuple[str, ...]] | None:
+    def _early(self, fill: Fill) -> _Running | None:
         """A fill begun early may be joined, unless it ends where another process has the lease."""
         return self._running.get((fill.slot.key, True)) if self._parts.far is None else None
 
     def part(self, tags: Sequence[str]) -> None:
         """Let nobody join a fill that began before these tags were dropped."""
         dropped = set(tags)
-        for key, (_, of_fill) in list(self._running.items()):
-            if not dropped.isdisjoint(of_fill):
+        for key, running in list(self._running.items()):
+            if not dropped.isdisjoint(running.tags):
                 del self._running[key]
 
     def part_all(self) -> None:
@@ -154,7 +168,7 @@ class Filler:
     def _ended(self, key: tuple[bytes, bool], fill: Fill, task: asyncio.Task[Filled]) -> None:
         self._tasks.discard(task)
         running = self._running.get(key)
-        if running is not None and running[0] is task:
+        if running is not None and running.task is task:
             del self._running[key]
         if not task.cancelled() and (error := task.exception()) is not None:
             fill.counts.failed += 1
