@@ -195,7 +195,8 @@ class _Server(uvicorn.Server):
         for each in sockets or []:
             each.close()
         for connection in itertools.chain(*waiting):
-            await asyncio.get_running_loop().connect_accepted_socket(self._protocol, connection)
+            with contextlib.suppress(OSError):  # whoever connected has gone again
+                await asyncio.get_running_loop().connect_accepted_socket(self._protocol, connection)
         acceptor: Acceptor | None = getattr(self.config.http_protocol_class, "acceptor", None)
         if acceptor is not None:
             await acceptor.settle()

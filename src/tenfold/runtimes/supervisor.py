@@ -156,7 +156,7 @@ class _Supervisor:
     async def _restart(self) -> None:
         try:
             await self._fleet.restart(lambda _: None)
-        except TenfoldError as error:
+        except (TenfoldError, OSError) as error:  # the system may lack memory, or processes
             _log.error("The rolling restart failed: %s", error)
 
     @contextmanager
