@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help run test check format faults campaign-import bench walkthrough pages clean
+.PHONY: help run test check format faults image campaign-import bench walkthrough pages clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -53,6 +53,9 @@ format: $(READY_DEV) ## Format the code and mend what the linter can mend
 
 faults: $(READY_DEV) ## The fault tests at full size: at least a hundred kills
 	$(BIN)/pytest tests/faults --size full --timeout 3600 $(PYTEST_ARGS)
+
+image: $(READY_DEV) ## Build and run the container image (buildah, debootstrap, root; no engine)
+	$(BIN)/pytest tests/faults/test_image.py -m image $(PYTEST_ARGS)
 
 campaign-import: $(READY_DEV) ## The real order history: imported, killed, into a running store (HISTORY=path)
 	@$(call FROM_HERE,HISTORY,TENFOLD_HISTORY); \
