@@ -28,6 +28,7 @@ class Struck(msgspec.Struct):
     """One fault: how long it lasted, and how long after its end requests still failed."""
 
     name: str
+    began_s: float
     lasted_s: float
     failed_s: float
     after_s: float
@@ -46,7 +47,7 @@ class GrowthCampaign:
         self.counts: Counter[str] = Counter()
         self.failures: Counter[str] = Counter()
         self.tracebacks: Counter[str] = Counter()
-        self.longest = (0.0, "nothing")
+        self.longest = (0.0, 0.0, "nothing")
         self.started_s = time.monotonic()
 
     def segment(
@@ -86,6 +87,7 @@ class GrowthCampaign:
         self.struck.append(
             Struck(
                 name=name,
+                began_s=began_s,
                 lasted_s=over_s - began_s,
                 failed_s=0.0 if last_s is None else last_s - began_s,
                 after_s=0.0 if last_s is None else max(last_s - over_s, 0.0),
@@ -138,11 +140,21 @@ class GrowthCampaign:
                 lines.append(_line("all" if kind is None else kind, some))
         lines.append(f"  {time.monotonic() - self.started_s:.0f} s in all")
         lines += [f"  {count:6}  {what}" for what, count in self.counts.items()]
-        lines.append(f"  {self.longest[0]:6.1f}  seconds, the longest request ({self.longest[1]})")
+        lines.append(self._longest())
         lines += [f"  {count:6}  traceback in the log: {w}" for w, count in self.tracebacks.items()]
         lines.append("failures, by what clients were told")
         lines += [f"  {count:6}  {kind}" for kind, count in self.failures.most_common()]
         return "\n".join(lines)
+
+    def _longest(self) -> str:
+        """The longest request, and what was done while it was under way."""
+        lasted_s, began_s, what = self.longest
+        meanwhile = [
+            f"{each.name} after {each.began_s - began_s:.1f} s"
+            for each in self.struck
+            if began_s - each.lasted_s < each.began_s < began_s + lasted_s
+        ]
+        return f"  {lasted_s:6.1f}  seconds, the longest request: {what} ({', '.join(meanwhile)})"
 
 
 def _line(name: str, some: list[Struck]) -> str:

@@ -32,21 +32,22 @@ class Pulse:
     def __init__(self) -> None:
         self.lock = threading.Lock()
         self.answers = 0
-        self.longest = (0.0, "nothing")
+        self.longest = (0.0, 0.0, "nothing")
+        """Of all requests: seconds, when it began, and what it was."""
         self.failures: list[float] = []
         self.kinds: Counter[str] = Counter()
 
     def answered(self, what: str, began_s: float) -> None:
         with self.lock:
             self.answers += 1
-            self.longest = max(self.longest, (time.monotonic() - began_s, what))
+            self.longest = max(self.longest, (time.monotonic() - began_s, began_s, what))
 
     def failed(self, kind: str, began_s: float) -> None:
         with self.lock:
             now_s = time.monotonic()
             self.failures.append(now_s)
             self.kinds[kind] += 1
-            self.longest = max(self.longest, (now_s - began_s, kind))
+            self.longest = max(self.longest, (now_s - began_s, began_s, kind))
 
     def last_failure(self, since_s: float) -> float | None:
         """When the last failure since a moment ended; None where there was none."""

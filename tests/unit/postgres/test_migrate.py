@@ -170,6 +170,17 @@ async def test_no_server_is_told(tmp_path: Path) -> None:
         await migrate("postgresql://nobody@127.0.0.1:1/none", "shop", folder(tmp_path, FIRST))
 
 
+async def test_a_connection_that_is_lost_on_the_way_is_told(
+    postgres_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def lost(*_: Any, **__: Any) -> None:
+        raise asyncpg.InternalClientError("cannot switch to state 12; another operation (2)")
+
+    monkeypatch.setattr(asyncpg.Connection, "fetchval", lost)
+    with pytest.raises(StoreUnavailableError, match="migration of module 'shop'.*cannot switch"):
+        await migrate(postgres_url, "shop", folder(tmp_path, FIRST))
+
+
 async def test_of_many_that_start_at_once_one_applies_and_the_others_wait(
     postgres_url: str, tmp_path: Path
 ) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 import asyncpg
 
 from tenfold.adapters.postgres.dialect import quote
-from tenfold.adapters.postgres.errors import unavailable
+from tenfold.adapters.postgres.errors import DRIVER_ERRORS, is_lost, unavailable
 from tenfold.adapters.postgres.schema import lock_key
 from tenfold.contracts.structs import Struct
 from tenfold.tables.revisions import PHASES, Phase
@@ -80,7 +80,9 @@ async def connected(work: Work) -> AsyncIterator[asyncpg.Connection[Any]]:
     try:
         connection = await connect(work, {})
         yield connection
-    except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
+    except (*DRIVER_ERRORS, TimeoutError) as error:
+        if connection is not None and is_lost(error):
+            connection.terminate()  # closing it with a word would fail as well
         raise unavailable(f"The migration of module {work.module!r}", error) from error
     finally:
         if connection is not None:

@@ -16,7 +16,7 @@ from sqlalchemy import MetaData, Table
 from sqlalchemy.schema import CreateIndex, CreateTable
 
 from tenfold.adapters.postgres.dialect import TableDialect, quote
-from tenfold.adapters.postgres.errors import unavailable
+from tenfold.adapters.postgres.errors import DRIVER_ERRORS, unavailable
 from tenfold.tables.drift import Drift, decide_drift
 from tenfold.tables.search import create_search_sql, search_indexes
 
@@ -104,7 +104,7 @@ async def verify_schema(
                 await transaction.rollback()
         finally:
             await connection.close(timeout=10)
-    except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
+    except (*DRIVER_ERRORS, TimeoutError) as error:
         raise unavailable(f"The look at the schema of module {module!r}", error) from error
     generation = re.compile(rf"(?:{'|'.join(map(re.escape, projected)) or '(?!)'})__\d+")
     ours = {

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import asyncpg
 
-from tenfold.adapters.postgres.errors import unavailable
+from tenfold.adapters.postgres.errors import DRIVER_ERRORS, unavailable
 from tenfold.adapters.postgres.schema import lock_key
 from tenfold.adapters.postgres.session import Session
 from tenfold.contracts.errors import StoreUnavailableError
@@ -36,7 +36,7 @@ async def is_arriving(url: str) -> bool:
             found = await _look(connection)
         finally:
             await connection.close()
-    except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+    except DRIVER_ERRORS as error:
         raise unavailable("The look for a move", error) from error
     return found is not None and bool(found["alive"])
 

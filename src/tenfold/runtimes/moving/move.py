@@ -15,7 +15,7 @@ from typing import Final
 
 import asyncpg
 
-from tenfold.adapters.postgres.errors import unavailable
+from tenfold.adapters.postgres.errors import DRIVER_ERRORS, unavailable
 from tenfold.adapters.postgres.migrate import migrate
 from tenfold.adapters.sqlite.migrate import pending
 from tenfold.contracts.structs import Struct
@@ -86,7 +86,7 @@ async def move(plan: MovePlan, say: Callable[[str], None]) -> Moved:
     """
     try:
         return await _moved(plan, say)
-    except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+    except DRIVER_ERRORS as error:
         raise unavailable("The target of the move", error) from error
 
 

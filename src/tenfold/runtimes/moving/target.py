@@ -7,6 +7,7 @@ from typing import Any, Final
 import asyncpg
 import msgspec
 
+from tenfold.adapters.postgres.errors import DRIVER_ERRORS
 from tenfold.adapters.postgres.horizon import keep_order
 from tenfold.contracts.structs import Struct
 from tenfold.runtimes.moving.arrival import MOVER_LOCK
@@ -194,7 +195,7 @@ class Target:
             )
             try:
                 await self.connection.execute(text)
-            except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+            except DRIVER_ERRORS as error:
                 left.append(f"{text}: {error}")
         return left
 
