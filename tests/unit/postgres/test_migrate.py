@@ -177,7 +177,7 @@ async def test_a_connection_that_is_lost_on_the_way_is_told(
         raise asyncpg.InternalClientError("cannot switch to state 12; another operation (2)")
 
     monkeypatch.setattr(asyncpg.Connection, "fetchval", lost)
-    with pytest.raises(StoreUnavailableError, match="migration of module 'shop'.*cannot switch"):
+    with pytest.raises(StoreUnavailableError, match=r"migration of module 'shop'.*cannot switch"):
         await migrate(postgres_url, "shop", folder(tmp_path, FIRST))
 
 
