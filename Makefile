@@ -51,7 +51,7 @@ format: $(READY_DEV) ## Format the code and mend what the linter can mend
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-faults: $(READY_DEV) ## The fault tests at full size: at least a hundred kills
+faults: $(READY_DEV) ## The fault tests at full size: hundreds of kills, of one process and of a fleet
 	$(BIN)/pytest tests/faults --size full --timeout 3600 $(PYTEST_ARGS)
 
 image: $(READY_DEV) ## Build and run the container image (buildah, debootstrap, root; no engine)
