@@ -36,10 +36,10 @@ run: $(READY_RUN) ## Start the store on http://127.0.0.1:8000 (PORT, TENFOLD_DAT
 	if [ -n "$${TOPOLOGY:-}" ]; then export TENFOLD_TOPOLOGY="$$TOPOLOGY"; fi; \
 	cd $(STORE) && exec ../../$(BIN)/tenfold run
 
-test: $(READY_DEV) ## Run the tests
-	$(BIN)/pytest -n $(PYTEST_WORKERS) --dist worksteal $(PYTEST_ARGS)
+test: $(READY_DEV) ## Run the tests, but for those that run whole fleets for minutes
+	$(BIN)/pytest -n $(PYTEST_WORKERS) --dist worksteal -m "not campaign and not image" $(PYTEST_ARGS)
 
-check: $(READY_DEV) ## What CI runs: format, lint, types, import rules, tests
+check: $(READY_DEV) ## What CI runs: format, lint, types, import rules, all tests
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy

@@ -36,6 +36,30 @@ __all__ = [
 ]
 
 
+CAMPAIGNS = {
+    "test_balancers.py",
+    "test_growth_kills.py",
+    "test_import_growth.py",
+    "test_measured.py",
+    "test_mixed_versions.py",
+    "test_overload.py",
+    "test_replica_histories.py",
+    "test_rolling_migration.py",
+    "test_rolling_restart.py",
+    "test_store_processes.py",
+    "test_supervisor.py",
+}
+"""Files whose tests run whole fleets for a while: left out of `make test`, which is run often."""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the campaigns, before anything is left out by its marks."""
+    for item in items:
+        if item.path.name in CAMPAIGNS:
+            item.add_marker(pytest.mark.campaign)
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--size",
