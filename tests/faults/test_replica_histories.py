@@ -95,7 +95,8 @@ def test_nobody_misses_its_own_write_or_sees_time_go_backwards(
     assert callers.failures == [], f"--seed {seed}"
     assert found[:10] == [], f"--seed {seed}"
     assert callers.done >= requests
-    assert len(answered) == 3, f"a server never answered: {answered}"
+    # The late one answers those who come back after its five seconds: few, in a small run.
+    assert len(answered) >= (3 if size == "full" else 2), f"a server never answered: {answered}"
 
 
 def test_the_checker_finds_what_tokens_prevent(

@@ -17,7 +17,7 @@ from tests.faults.callers import Callers
 from tests.faults.supervised import APP, Supervised, alive
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
-_SOON_S = 30.0
+_SOON_S = 60.0
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ from sqlalchemy import Column, Integer, Table, Text, bindparam, select
 from tenfold import Contract, Database, Event, command, publish, query
 from tenfold.adapters.sqlite.store import SqliteStore
 from tenfold.contracts.errors import Outcome, StoreUnavailableError
+from tenfold.path.handle import RERUNS
 from tenfold.ports.clock import RandomIds
 from tenfold.ports.unit import UnitLostError
 from tenfold.runtimes.host import Host
@@ -221,9 +222,9 @@ async def test_a_handler_that_is_lost_each_time_gives_up(host: Host) -> None:
             raise UnitLostError("lost")
 
     host.modules["book"].resources.units = _Losing()
-    with pytest.raises(StoreUnavailableError, match="was begun 5 times") as caught:
+    with pytest.raises(StoreUnavailableError, match=f"was begun {RERUNS} times") as caught:
         await host.proxy(Book).add(1)
-    assert (lost, caught.value.outcome) == (5, Outcome.NOT_DONE)
+    assert (lost, caught.value.outcome) == (RERUNS, Outcome.NOT_DONE)
     host.modules["book"].resources.units = store
     assert await host.proxy(Book).numbers() == []
 
