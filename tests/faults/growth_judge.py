@@ -50,17 +50,27 @@ def _feeds(product: Product) -> dict[str, list[Any]]:
     }
 
 
-def await_fleet_settled(store: GrowthStore, within_s: float = 60.0) -> list[str]:
-    """What is unfinished when nothing moves any more; empty where all is done."""
+def await_fleet_settled(
+    store: GrowthStore, still_s: float = 60.0, within_s: float = 900.0
+) -> list[str]:
+    """What is unfinished when nothing moves any more; empty where all is done.
+
+    A slow machine may take long over what a fault left behind, and that is no
+    complaint: it is one that nothing has changed for `still_s`.
+    """
 
     async def wait() -> list[str]:
         product = _product(store)
         feeds = _feeds(product)
         connection = await asyncpg.connect(product.topology.database.url)
         try:
-            until = time.monotonic() + within_s
+            moved_s = began_s = time.monotonic()
+            before: list[str] = []
             while left := await _unfinished(connection, feeds):
-                if time.monotonic() > until:
+                now_s = time.monotonic()
+                if left != before:
+                    before, moved_s = left, now_s
+                if now_s - moved_s > still_s or now_s - began_s > within_s:
                     return left[:20]
                 await asyncio.sleep(0.1)
             return []
@@ -75,7 +85,7 @@ async def _unfinished(connection: asyncpg.Connection, feeds: Mapping[str, list[A
     for module in _MODULES:
         entries = await connection.fetch(
             "SELECT id, handler, waits, attempts, last_error"
-            f" FROM {module}.tenfold_queue WHERE waits > 0"
+            f" FROM {module}.tenfold_queue WHERE waits > 0 ORDER BY id"
         )
         found += [f"{module}: waits {tuple(row)}" for row in entries if row[1] not in SCHEDULES]
         for feed in feeds[module]:

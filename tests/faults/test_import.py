@@ -54,7 +54,7 @@ def command(history: Path, data: Path) -> list[str]:
 
 def run_to_its_end(history: Path, data: Path, expected: Expected) -> dict[str, Any]:
     done = subprocess.run(
-        command(history, data), capture_output=True, text=True, timeout=300, check=False
+        command(history, data), capture_output=True, text=True, timeout=1500, check=False
     )
     assert done.returncode == 0, done.stderr[-3000:]
     summary: dict[str, Any] = json.loads(done.stdout)

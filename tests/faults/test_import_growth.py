@@ -21,7 +21,7 @@ from tests.faults.store_process import STORE, StoreProcess, Wire, free_port
 from tests.faults.test_import import run_to_its_end, told
 from tests.topologies.state import LEFT_OUT, State, state_of_files, state_of_schemas
 
-pytestmark = [pytest.mark.anyio, pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.anyio, pytest.mark.slow, pytest.mark.timeout(3000)]
 FLEET = {
     "TENFOLD_TOPOLOGY": "growth",
     "TENFOLD_PROCESSES__WEB": "4",

@@ -9,7 +9,7 @@ goes into a statement of its own.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -74,6 +74,10 @@ class Folding:
         self._planner = planner
         self._xid_offset = xid_offset
         self._kept: OrderedDict[Any, list[_Text]] = OrderedDict()
+
+    def tables(self, buffered: Iterable[BufferedWrite]) -> set[str]:
+        """The tables that buffered writes are for, as they are declared."""
+        return {name for write in buffered for name in self._planner.plan(write.statement).tables}
 
     def writes(
         self, buffered: Sequence[BufferedWrite], tenant: str, generations: Mapping[str, int]

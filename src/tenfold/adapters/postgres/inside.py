@@ -62,6 +62,7 @@ class OpenUnit:
         "generations",
         "module",
         "stepping",
+        "written",
         "wrote",
     )
 
@@ -85,6 +86,8 @@ class OpenUnit:
         self.stepping = False
         self.wrote = False
         """Whether a statement that writes was run."""
+        self.written: set[str] = set()
+        """The tables that such statements were for, as they are declared."""
 
     async def read(self, plan: Plan, parameters: Mapping[str, Any]) -> Sequence[Any]:
         """The raw rows of a reading statement, after the writes that were buffered."""
@@ -93,6 +96,7 @@ class OpenUnit:
         self._look()
         if plan.writes:
             self.wrote = True
+            self.written.update(plan.tables)
         sql, values = plan.render(parameters, self._unit.tenant, self.generations)
         rows: Sequence[Any] = await Call(sql, values, rows=True)
         return rows
@@ -105,6 +109,7 @@ class OpenUnit:
             await self.flush()
         self._look()
         self.wrote = True
+        self.written.update(plan.tables)
         sql, values = plan.render(parameters, self._unit.tenant, self.generations)
         try:
             changed: int = await Call(sql, values, rows=False)
@@ -123,6 +128,7 @@ class OpenUnit:
         if not rows:
             return 0
         self.wrote = True
+        self.written.update(plan.tables)
         values = [plan.values(row, self._unit.tenant) for row in rows]
         sql = plan.text(self.generations)
         if not plan.returns:
@@ -138,6 +144,7 @@ class OpenUnit:
         """
         buffered = self._unit.buffered
         self.wrote = True
+        self.written |= self._folding.tables(buffered)
         while buffered:
             taken = 1 if self._singly else len(buffered)
             steps = self._folding.writes(buffered[:taken], self._unit.tenant, self.generations)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from asyncio import events as asyncio_events
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from contextvars import Context
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -24,6 +24,7 @@ from tenfold.adapters.postgres.folding import Folding, Step
 from tenfold.adapters.postgres.inside import Call, OpenUnit, refusal_of
 from tenfold.adapters.postgres.planner import Planner
 from tenfold.adapters.postgres.pool import Pool, Pooled
+from tenfold.adapters.postgres.precedence import Precedence
 from tenfold.adapters.postgres.session import PoolSession
 from tenfold.contracts.errors import (
     DeadlineExceededError,
@@ -82,6 +83,7 @@ class PostgresStore:
         self._folding = Folding(self.session.schema, planner, 0)
         self._begin = _BEGIN + pool.begin_suffix
         self._head = 0
+        self._precedence = Precedence(self.session.schema)
         # Messages whose handler caught an error of a statement, which has ended the transaction:
         # they run again with a savepoint before each statement, so that they can go on.
         self._careful: OrderedDict[str, None] = OrderedDict()
@@ -130,12 +132,16 @@ class PostgresStore:
     async def _end_gathered(self, unit: Unit, value: Any) -> UnitResult:
         steps = self._steps(unit, value, self._generations(unit))
         folded = len(steps) == 1 and not self.pool.transaction_pooler
+        folded = folded and self._precedence.lock(unit.message_id) is None
         pooled = await self.pool.take(True if folded else None, unit.deadline)
         try:
             if not folded:
-                await self._execute(pooled, unit, self._begin)
+                await self._open(pooled, unit)
                 return await self._finish(pooled, unit, steps, value)
             position = await self._send(pooled, unit, steps[0], commits=True)
+        except UnitLostError:
+            self._lost_again(unit, self._folding.tables(unit.buffered))
+            raise
         finally:
             self.pool.give_back(pooled)
         return self._committed(unit, position, value)
@@ -160,7 +166,7 @@ class PostgresStore:
         )
         try:
             try:
-                await self._execute(pooled, unit, self._begin)
+                await self._open(pooled, unit)
                 unit.session = opened
                 value = await self._drive(pooled, unit, handler, context, opened)
             except BaseException:
@@ -175,10 +181,33 @@ class PostgresStore:
                 pooled, unit, self._steps(unit, value, opened.generations), value
             )
         except Exception as error:
+            if isinstance(error, UnitLostError):
+                self._lost_again(unit, opened.written | self._folding.tables(unit.buffered))
             await self._end_failed(pooled, unit, opened, error)
             raise
         finally:
             self.pool.give_back(pooled)
+
+    async def _open(self, pooled: Pooled, unit: Unit) -> None:
+        """Begin its transaction; ahead of the others where it has lost too often."""
+        await self._execute(pooled, unit, self._begin)
+        lock = self._precedence.lock(unit.message_id)
+        if lock is None:
+            return
+        try:
+            await self._execute(pooled, unit, lock)
+        except StoreUnavailableError as error:
+            if not isinstance(error.__cause__, asyncpg.LockNotAvailableError):
+                raise
+            raise UnitLostError(
+                f"A unit of work of {self.module!r} that lost too often could not go first: "
+                "another one holds its tables. Nothing was committed, and it may be begun again."
+            ) from error
+
+    def _lost_again(self, unit: Unit, tables: Iterable[str]) -> None:
+        # A projection's tables have other names, and its entries are worked one after another.
+        if unit.projection is None:
+            self._precedence.note(unit.message_id, tables)
 
     async def _drive(
         self,
@@ -324,6 +353,7 @@ class PostgresStore:
             raise judged from error
 
     def _committed(self, unit: Unit, position: int, value: Any) -> UnitResult:
+        self._precedence.forget(unit.message_id)
         if self._careful:
             self._careful.pop(unit.message_id, None)
         if position > self._head:
