@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from tenfold.edges.http.front import ARRIVAL, Front
+from tenfold.path.shedding import Arrival
 from tenfold.runtimes.http_protocol import BoundedHttpProtocol
 
 __all__ = ["Acceptor", "fronted"]
@@ -97,6 +98,7 @@ class _Fronted(BoundedHttpProtocol):
         super().__init__(*args, **kwargs)
         self._data = b""
         self._refused = False
+        self._arrival: Arrival | None = None
 
     def connection_made(self, transport: BaseTransport) -> None:
         """Begin, and let those in who wait behind it."""
@@ -122,7 +124,7 @@ class _Fronted(BoundedHttpProtocol):
                 self._unwatch()
                 return
             if arrival is not None:
-                self.scope[ARRIVAL] = arrival  # type: ignore[literal-required]
+                self._arrival = arrival
         self._data = b""  # what follows in it is another request's
         super().on_headers_complete()
 
@@ -149,6 +151,12 @@ class _Fronted(BoundedHttpProtocol):
         return type(self)(
             config=self.config, server_state=self.server_state, app_state=self.app_state
         )
+
+    def _scope(self) -> dict[str, Any]:
+        scope = super()._scope()
+        if self._arrival is not None:
+            scope[ARRIVAL], self._arrival = self._arrival, None
+        return scope
 
     def _is_whole(self) -> bool:
         """Whether all of the request is there, and its refusal needs nothing of it.

@@ -5,13 +5,18 @@ And drained: see `draining` for when a connection is closed.
 
 from __future__ import annotations
 
-from asyncio import AbstractEventLoop, BaseTransport, TimerHandle, Transport
+from asyncio import AbstractEventLoop, BaseTransport, TimerHandle
 from typing import Any, ClassVar
+from urllib.parse import unquote
 
+import httptools
 import msgspec
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from tenfold.edges.http.direct import DIRECT
 from tenfold.runtimes.draining import Drain, has_input
+from tenfold.runtimes.http_cycle import Cycle
 
 __all__ = ["BoundedHttpProtocol", "bounded_protocol"]
 
@@ -48,54 +53,13 @@ def bounded_protocol(
     )
 
 
-class _OneWrite:
-    """A transport that sends an answer's head together with the body that follows it at once.
-
-    Each write is a system call that wakes the reader: a quarter of what a small
-    answer cost. A head whose body does not follow in the same step goes alone.
-    """
-
-    __slots__ = ("_began", "_head", "_loop", "_transport")
-
-    def __init__(self, transport: Transport, loop: AbstractEventLoop) -> None:
-        self._transport = transport
-        self._loop = loop
-        self._head = b""
-        self._began = False
-
-    def write(self, data: bytes) -> None:
-        """Send, or hold back for a moment what comes first."""
-        if self._head:
-            head, self._head = self._head, b""
-            self._transport.write(head + data)
-        elif self._began or data.startswith(b"HTTP/1.1 100"):
-            self._transport.write(data)
-        else:
-            self._began = True
-            self._head = data
-            self._loop.call_soon(self._flush)
-
-    def close(self) -> None:
-        """Send what is held back, then close."""
-        self._flush()
-        self._transport.close()
-
-    def is_closing(self) -> bool:
-        """Whether it is closed or about to be."""
-        return self._transport.is_closing()
-
-    def _flush(self) -> None:
-        if self._head:
-            head, self._head = self._head, b""
-            self._transport.write(head)
-
-
 class BoundedHttpProtocol(HttpToolsProtocol):
     """httptools has no bound of its own: a head without an end would fill the memory."""
 
     max_head_bytes: ClassVar[int]
     head_timeout_s: ClassVar[float]
     drain: ClassVar[Drain]
+    cycle: Cycle | None  # type: ignore[assignment]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -105,7 +69,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         self._body_came = False
         self._framing_bytes = 0
         self._timer: TimerHandle | None = None
-        self._last: RequestResponseCycle | None = None
+        self._last: Cycle | None = None
 
     def connection_made(self, transport: BaseTransport) -> None:
         """Begin to wait for the first request."""
@@ -181,7 +145,9 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         self._in_head = True
         self._head_bytes = 0
         self._in_body = False
-        super().on_message_begin()
+        self.url = b""
+        self.headers = []
+        self.expect_100_continue = False
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """A field of the head; those that trail a body are dropped (RFC 9110, section 6.5.1)."""
@@ -189,17 +155,23 @@ class BoundedHttpProtocol(HttpToolsProtocol):
             super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
-        """A head ended in time."""
+        """A head ended in time: let the application answer, when its turn comes."""
         self._in_head = False
         self._in_body = True
         self._framing_bytes = 0
         self._unwatch()
         if not self.url.startswith(b"/"):
             self._take_authority()
-        super().on_headers_complete()
-        cycle = self.cycle
-        if cycle is not None and self.scope["method"] != "HEAD":  # which has no body to wait for
-            cycle.transport = _OneWrite(cycle.transport, self.loop)  # type: ignore[assignment]
+        scope = self._scope()
+        self.scope = scope  # type: ignore[assignment]
+        before = self.cycle
+        keep_alive = scope["http_version"] != "1.0" and self.parser.should_keep_alive()
+        self.cycle = scope[DIRECT] = cycle = Cycle(self, keep_alive=keep_alive)
+        if before is None or before.response_complete:
+            cycle.start(self.app)
+        else:
+            self.flow.pause_reading()
+            self.pipeline.appendleft((cycle, self.app))
         if self.drain.began:
             self._take_leave()
 
@@ -207,12 +179,18 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         """Something of the body came."""
         self._body_came = True
         self._framing_bytes = 0
-        super().on_body(body)
+        cycle = self.cycle
+        if cycle is None or cycle.response_complete:
+            return
+        if cycle.came(body) > HIGH_WATER_LIMIT:
+            self.flow.pause_reading()
 
     def on_message_complete(self) -> None:
         """The request ended."""
         self._in_body = False
-        super().on_message_complete()
+        cycle = self.cycle
+        if cycle is not None and not cycle.response_complete:
+            cycle.ended()
 
     def on_response_complete(self) -> None:
         """Go on to the next request, or rest."""
@@ -220,6 +198,37 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         drain = self.drain
         if drain.began and not drain.keep_idle and self._rests():
             self.begin_drain(keep_idle=False)
+
+    def _start_asgi_task(self, cycle: Any, app: Any) -> None:
+        cycle.start(app)
+
+    def _scope(self) -> dict[str, Any]:
+        """The ASGI scope of the request whose head has come."""
+        url = self.url
+        if url.startswith(b"/") and b"#" not in url and url.isascii():
+            raw_path, _, query = url.partition(b"?")
+        else:
+            parsed = httptools.parse_url(url)
+            raw_path, query = parsed.path, parsed.query or b""
+        path = raw_path.decode("ascii")
+        if "%" in path:
+            path = unquote(path)
+        root = self.root_path
+        return {
+            "type": "http",
+            "asgi": {"version": self.asgi_version, "spec_version": "2.3"},
+            "http_version": self.parser.get_http_version(),
+            "server": self.server,
+            "client": self.client,
+            "scheme": self.scheme,
+            "root_path": root,
+            "headers": self.headers,
+            "state": self.app_state.copy(),
+            "method": self.parser.get_method().decode("ascii"),
+            "path": root + path if root else path,
+            "raw_path": root.encode("ascii") + raw_path if root else raw_path,
+            "query_string": query,
+        }
 
     def send_400_response(self, msg: str) -> None:
         """Answer what is no HTTP, and close."""
@@ -238,7 +247,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         if before is not None and before is not newest and not before.response_started:
             before.keep_alive = True
         self._last = None
-        if newest.keep_alive and not newest.response_started:
+        if newest is not None and newest.keep_alive and not newest.response_started:
             newest.keep_alive = False
             self._last = newest
 

@@ -191,8 +191,11 @@ class _HttpEdge:
         headers.append((b"tenfold-trace-id", exchange.trace.trace_id.encode("ascii")))
         if self._cors is not None:
             headers += self._cors.headers(exchange.headers)
-        await send({"type": "http.response.start", "status": answer.status, "headers": headers})
         body = b"" if exchange.method == "HEAD" else answer.body
+        direct = exchange.direct
+        if direct is not None and direct.answer(answer.status, headers, body):
+            return
+        await send({"type": "http.response.start", "status": answer.status, "headers": headers})
         await send({"type": "http.response.body", "body": body})
 
     async def _lifespan(self, receive: Receive, send: Send) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 from tenfold.contracts.envelope import TraceContext
 from tenfold.edges.http.asgi import Headers, Receive, Scope
+from tenfold.edges.http.direct import DIRECT, Direct
 from tenfold.edges.http.errors import (
     BodyTooLargeError,
     CrossOriginError,
@@ -74,6 +75,7 @@ class Exchange:
     __slots__ = (
         "_has_more",
         "arrival",
+        "direct",
         "headers",
         "method",
         "raw_path",
@@ -86,6 +88,8 @@ class Exchange:
         self.scope = scope
         self.receive = receive
         self.arrival: Arrival | None = scope.get("tenfold.arrival")
+        # Not for whom this calls: a mount answers through `send`, which may be wrapped.
+        self.direct: Direct | None = scope.pop(DIRECT, None)
         self.method: str = scope["method"]
         self.raw_path = _raw_path(scope)
         raw = scope["headers"]
@@ -184,6 +188,11 @@ class Exchange:
                 if len(declared) <= 18 and int(declared) <= limit * _LET_FINISH:
                     await self._let_finish(settings)
                 raise _too_large(limit)
+        whole = None if self.direct is None else self.direct.whole_body()
+        if whole is not None:
+            if len(whole) > limit:
+                raise _too_large(limit)
+            return whole
         alarm = Alarm(settings.body_timeout_s)
         try:
             return await guarded(self._read(limit), alarm)
