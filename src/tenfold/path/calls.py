@@ -35,7 +35,7 @@ from tenfold.path.door import Door
 from tenfold.path.entry import Incoming, Reply
 from tenfold.path.handle import deadline_error, decide_outcome
 from tenfold.path.kept import Trail
-from tenfold.path.limit import Limit
+from tenfold.path.limit import Limit, SharedTimer
 from tenfold.path.limits import Allowance
 from tenfold.path.module import ModuleRuntime, new_trace
 from tenfold.path.operations import CompiledOperation
@@ -86,6 +86,7 @@ class Calls:
         self._settled = settled
         self._most_in_flight = most_in_flight
         self._door = door
+        self._timer = SharedTimer()
         self._in_flight = 0
         self._draining = False
         self._idle = asyncio.Event()
@@ -200,7 +201,8 @@ class Calls:
         at = self._clock.now()
         trace = new_trace(ids, incoming.trace)
         envelope = Envelope(
-            id=str(ids.uuid()),
+            # Commands are told apart by when they came; of a question nothing is kept.
+            id=ids.hex(128) if operation.is_query else str(ids.uuid()),
             kind=operation.kind,
             target=operation.target,
             payload=incoming.arguments,
@@ -215,10 +217,7 @@ class Calls:
         message = Message(envelope, operation.kind, operation.module.name, deadline, None)
         message.host = operation.module
         try:
-            if arrival is None:
-                reply = await self._run_limited(operation, message, incoming, timeout_s)
-            else:
-                reply = await self._run_counted(operation, message, incoming, timeout_s, arrival)
+            reply = await self._run_limited(operation, message, incoming, timeout_s, arrival)
         except TenfoldError as error:
             if isinstance(error, HandlerFaultError):
                 _log.error(
@@ -233,20 +232,30 @@ class Calls:
             return await self._wait(operation, incoming, reply)
         return reply
 
-    async def _run_counted(
+    async def _run_limited(
         self,
         operation: CompiledOperation,
         message: Message,
         incoming: Incoming,
         timeout_s: float,
-        arrival: Arrival,
+        arrival: Arrival | None,
     ) -> Reply:
-        """Run it as one of those that the process has taken on, and say how long it took."""
+        """Run it with the one timer that a message has which came in.
+
+        Where it is one of those that the process has taken on, how long it took is told.
+        """
         late = failed = False
+        limit = Limit(timeout_s, self._timer)
         try:
-            return await self._run_limited(operation, message, incoming, timeout_s)
+            return await limit.run(self._run(operation, message, incoming))
         except Refusal:  # an expected no says nothing of how much this process can do
             raise
+        except TimeoutError as error:
+            if not limit.expired():
+                failed = True
+                raise
+            late = True
+            raise deadline_error(operation.target, timeout_s, message) from error
         except DeadlineExceededError:
             late = True
             raise
@@ -254,24 +263,8 @@ class Calls:
             failed = True
             raise
         finally:
-            if self._door is not None and self._door.shedder is not None:
+            if arrival is not None and self._door is not None and self._door.shedder is not None:
                 self._door.shedder.end(operation.target, arrival, late=late, failed=failed)
-
-    async def _run_limited(
-        self,
-        operation: CompiledOperation,
-        message: Message,
-        incoming: Incoming,
-        timeout_s: float,
-    ) -> Reply:
-        """Run it with the one timer that a message has which came in."""
-        limit = Limit(timeout_s)
-        try:
-            return await limit.run(self._run(operation, message, incoming))
-        except TimeoutError as error:
-            if not limit.expired():
-                raise
-            raise deadline_error(operation.target, timeout_s, message) from error
 
     async def _run(
         self, operation: CompiledOperation, message: Message, incoming: Incoming
@@ -281,11 +274,17 @@ class Calls:
             behind = False
             if incoming.position is not None:
                 behind = not await self._positions.reached(operation, incoming.position)
-            message.freshness = freshness = await self._positions.freshness(incoming.position)
+            positions = self._positions
+            freshness = None
+            if positions.has_replicas:
+                freshness = await positions.freshness(incoming.position)
+                message.freshness = freshness
             if incoming.position is not None:
                 message.trail = Trail(incoming.position)
             value = await operation.answer(message, incoming.arguments)
-            position = await self._positions.after_read(incoming.position, freshness)
+            position = incoming.position
+            if freshness is not None:
+                position = await positions.after_read(position, freshness)
             trail = message.trail
             kept = None
             if trail is not None:

@@ -97,6 +97,11 @@ class Positions:
         self._progress = progress
         self._replicas = replicas
 
+    @property
+    def has_replicas(self) -> bool:
+        """Whether reads may be answered by another server than the primary."""
+        return self._replicas is not None
+
     def token(self, module: str, position: int) -> str | None:
         """The token for one module's log; None before its first event."""
         return f"{module}.{self._epochs[module]}.{position}" if position else None

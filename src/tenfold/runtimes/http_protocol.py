@@ -70,6 +70,8 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         self._framing_bytes = 0
         self._timer: TimerHandle | None = None
         self._last: Cycle | None = None
+        self._closes_at: float | None = None
+        """When a connection that rests is closed; None for one that does not rest."""
 
     def connection_made(self, transport: BaseTransport) -> None:
         """Begin to wait for the first request."""
@@ -82,7 +84,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Stop waiting."""
         self._unwatch()
-        self._unset_keepalive_if_required()
+        super()._unset_keepalive_if_required()
         super().connection_lost(exc)
         self.drain.closed(self)
 
@@ -93,9 +95,8 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         elif self._in_head and self._head_bytes:
             pass  # a request is on its way: it is told in its answer
         elif not keep_idle:
-            self._unset_keepalive_if_required()
-            self.timeout_keep_alive_handler()
-        elif self.timeout_keep_alive_task is None:
+            self._close_rested()
+        elif self._closes_at is None:
             self._rest(self.timeout_keep_alive)
 
     def shutdown(self) -> None:
@@ -104,10 +105,18 @@ class BoundedHttpProtocol(HttpToolsProtocol):
             self.begin_drain(keep_idle=False)
 
     def timeout_keep_alive_handler(self) -> None:
-        """Close a connection that rests, unless its next request has come just now."""
+        """Close a connection that has rested long enough; look again later at one that has not."""
         self.timeout_keep_alive_task = None
-        if self.transport.is_closing():
+        if self._closes_at is None or self.transport.is_closing():
             return
+        left_s = self._closes_at - self.loop.time()
+        if left_s > 0:
+            self._look_in(left_s)
+        else:
+            self._close_rested()
+
+    def _close_rested(self) -> None:
+        """Close a connection that rests, unless its next request has come just now."""
         if has_input(self.transport):
             self._rest(_LOOK_AGAIN_S)
         else:
@@ -124,7 +133,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         super().data_received(data)
         if self.transport.is_closing():
             return
-        if self._rests() and self.timeout_keep_alive_task is None:
+        if self._rests() and self._closes_at is None:
             self._rest(self.timeout_keep_alive)  # empty lines before a request are none
         if self._in_body and not self._body_came:
             self._framing_bytes += len(data)
@@ -194,13 +203,18 @@ class BoundedHttpProtocol(HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         """Go on to the next request, or rest."""
-        super().on_response_complete()
+        self.server_state.total_requests += 1
+        if self.transport.is_closing():
+            return
+        self.flow.resume_reading()
+        if self.pipeline:
+            self._closes_at = None
+            self.pipeline.pop()[0].start(self.app)  # type: ignore[attr-defined]
+        else:
+            self._rest(self.timeout_keep_alive)
         drain = self.drain
         if drain.began and not drain.keep_idle and self._rests():
             self.begin_drain(keep_idle=False)
-
-    def _start_asgi_task(self, cycle: Any, app: Any) -> None:
-        cycle.start(app)
 
     def _scope(self) -> dict[str, Any]:
         """The ASGI scope of the request whose head has come."""
@@ -256,9 +270,26 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         return self.cycle is not None and self.cycle.response_complete and not self._in_head
 
     def _rest(self, seconds: float) -> None:
+        """Close it after so many seconds without a request.
+
+        The timer stays over the requests that come meanwhile, and looks again
+        when it rings: one for each answer would cost more than it is good for.
+        """
+        self._closes_at = closes_at = self.loop.time() + seconds
+        timer = self.timeout_keep_alive_task
+        if timer is not None and timer.when() > closes_at:
+            timer.cancel()
+            timer = None
+        if timer is None:
+            self._look_in(seconds)
+
+    def _look_in(self, seconds: float) -> None:
         self.timeout_keep_alive_task = self.loop.call_later(
             seconds, self.timeout_keep_alive_handler
         )
+
+    def _unset_keepalive_if_required(self) -> None:
+        self._closes_at = None
 
     def _take_authority(self) -> None:
         """Let the host that a target names hold, whatever Host says (RFC 9112, section 3.2.2)."""

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from tenfold.path.limit import Limit
+from tenfold.path.limit import Limit, SharedTimer
 
 
 async def for_ever() -> None:
@@ -100,3 +100,35 @@ async def test_work_that_ignores_its_cancellation_ends_as_it_likes() -> None:
     task = asyncio.current_task()
     assert task is not None
     assert task.cancelling() == 0
+
+
+@pytest.mark.anyio
+async def test_a_shared_timer_rings_whoever_is_late_and_nobody_else() -> None:
+    timer = SharedTimer()
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    in_time = Limit(60, timer)
+
+    async def after_the_others() -> int:
+        with pytest.raises(TimeoutError):
+            await Limit(1.0, timer).run(for_ever())
+        return 5
+
+    assert await in_time.run(after_the_others()) == 5
+    assert not in_time.expired()
+    assert 1.0 <= loop.time() - began < 60
+
+
+@pytest.mark.anyio
+async def test_a_shared_timer_is_never_early_and_a_short_limit_has_its_own() -> None:
+    timer = SharedTimer()
+    loop = asyncio.get_running_loop()
+    limit = Limit(0.01, timer)
+    began = loop.time()
+    with pytest.raises(TimeoutError):
+        await limit.run(for_ever())
+    assert loop.time() - began < 1.0
+    slot = timer.add(loop, limit, 2.0)
+    assert slot * 0.05 >= loop.time() + 2.0 - 0.001
+    timer.discard(slot, limit)
+    timer.discard(slot, limit)

@@ -30,7 +30,6 @@ class Pieces(Wire):
     def __init__(self) -> None:
         super().__init__()
         self.pieces: list[bytes] = []
-        self.closed = False
 
     def write(self, data: Any) -> None:
         super().write(data)
@@ -44,9 +43,6 @@ class Pieces(Wire):
 
     def is_closing(self) -> bool:
         return self.closed
-
-    def close(self) -> None:
-        self.closed = True
 
     async def await_bytes(self, text: bytes) -> None:
         async with asyncio.timeout(5):

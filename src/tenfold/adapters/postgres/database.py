@@ -19,6 +19,7 @@ from tenfold.adapters.postgres.inside import OpenUnit
 from tenfold.adapters.postgres.planner import Plan
 from tenfold.adapters.postgres.pool import Pool
 from tenfold.adapters.postgres.replicas import PostgresReplicas
+from tenfold.adapters.postgres.running import fetch
 from tenfold.adapters.postgres.store import PostgresStore
 from tenfold.contracts.errors import StoreUnavailableError
 from tenfold.contracts.refusals import Refusal
@@ -94,12 +95,7 @@ async def _ask(
     try:
         if pool.transaction_pooler:
             return await _in_transaction(pool, raw, sql, values)
-        rows: Sequence[Any] = (
-            await raw.fetch(sql, *values)
-            if most is None
-            else await raw._execute(sql, values, most, None)
-        )
-        return rows
+        return await fetch(raw, sql, values, most or 0)
     except _FAILURES as error:
         if is_lost(error):
             pool.lose(pooled, error)

@@ -25,6 +25,7 @@ from tenfold.adapters.postgres.inside import Call, OpenUnit, refusal_of
 from tenfold.adapters.postgres.planner import Planner
 from tenfold.adapters.postgres.pool import Pool, Pooled
 from tenfold.adapters.postgres.precedence import Precedence
+from tenfold.adapters.postgres.running import fetch
 from tenfold.adapters.postgres.session import PoolSession
 from tenfold.contracts.errors import (
     DeadlineExceededError,
@@ -261,7 +262,7 @@ class PostgresStore:
                     rows = await raw.fetchmany(call.sql, call.values)
                     answer: Any = len(rows)
                 elif call.rows:
-                    answer = await raw.fetch(call.sql, *call.values)
+                    answer = await fetch(raw, call.sql, call.values)
                 else:
                     answer = _changed(await raw.execute(call.sql, *call.values))
             except asyncpg.PostgresError as error:
@@ -333,7 +334,7 @@ class PostgresStore:
             if step.many:
                 await raw.executemany(step.text, step.values)
                 return 0
-            row = await raw.fetchrow(step.text, *step.values)
+            rows = await fetch(raw, step.text, step.values)
         except Exception as error:
             judged = await self._judge(pooled, unit, error, committing=commits, step=step)
             if not isinstance(judged, TenfoldError) or judged.outcome is Outcome.NOT_DONE:
@@ -341,7 +342,7 @@ class PostgresStore:
             if judged is error:
                 raise
             raise judged from error
-        return 0 if row is None else row[0]
+        return rows[0][0] if rows else 0
 
     async def _execute(self, pooled: Pooled, unit: Unit, text: str) -> None:
         try:
