@@ -43,7 +43,7 @@ from tenfold.path.positions import SEEN, Positions, merge_tokens
 from tenfold.path.proxies import CallOptions, Proxy
 from tenfold.path.shedding import Arrival
 from tenfold.path.stops import Stops
-from tenfold.ports.clock import Clock, Ids
+from tenfold.ports.clock import Clock, Ids, text_of
 from tenfold.ports.unit import CURRENT, Message
 
 __all__ = ["Calls", "decide_call_key"]
@@ -202,7 +202,7 @@ class Calls:
         trace = new_trace(ids, incoming.trace)
         envelope = Envelope(
             # Commands are told apart by when they came; of a question nothing is kept.
-            id=ids.hex(128) if operation.is_query else str(ids.uuid()),
+            id=ids.hex(128) if operation.is_query else text_of(ids.uuid()),
             kind=operation.kind,
             target=operation.target,
             payload=incoming.arguments,

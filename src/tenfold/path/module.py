@@ -22,7 +22,7 @@ from tenfold.path.background import HandlerSpec
 from tenfold.path.declare import EnqueueOptions, Job
 from tenfold.path.stops import Stops
 from tenfold.path.turns import Turns
-from tenfold.ports.clock import Clock, Ids
+from tenfold.ports.clock import Clock, Ids, text_of
 from tenfold.ports.outbox import Outbox, Replies
 from tenfold.ports.projections import Generations
 from tenfold.ports.queue import Queue, QueueDesk
@@ -114,7 +114,7 @@ class ModuleRuntime:
         """An envelope for what a message causes: who acted goes with it, its deadline does not."""
         sender = cause.envelope
         return Envelope(
-            id=str(self.ids.uuid()),
+            id=text_of(self.ids.uuid()),
             kind=kind,
             target=target,
             payload=payload,

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import random
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Protocol
 from uuid import UUID
 
-__all__ = ["Clock", "Ids", "RandomIds", "SystemClock"]
+import msgspec
+
+__all__ = ["Clock", "Ids", "RandomIds", "SystemClock", "text_of"]
+
+text_of: Callable[[UUID], str] = msgspec.to_builtins
+"""A UUID as text; a quarter of the cost of `str`."""
 
 
 class Clock(Protocol):
@@ -74,7 +80,10 @@ class RandomIds:
             self._count = 0
         self._last_ms = ms
         value = (ms & 0xFFFFFFFFFFFF) << 80 | 0x7 << 76 | self._count << 64
-        return UUID(int=value | 0b10 << 62 | self._bits(62))
+        made: UUID = msgspec.convert(  # a third of the cost of UUID(int=...)
+            (value | 0b10 << 62 | self._bits(62)).to_bytes(16, "big"), UUID
+        )
+        return made
 
     def hex(self, bits: int) -> str:
         """A random number of so many bits, in lower-case hexadecimal, never all zeros."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from asyncio import AbstractEventLoop, Event, Transport
 from collections.abc import Callable
 from typing import Any
@@ -56,15 +55,15 @@ class Cycle(RequestResponseCycle):
 
     def start(self, app: Any) -> None:
         """Let an application answer it, in a task of its own."""
-        task = self._loop.create_task(self._run(app))
-        self._tasks.add(task)
+        self._task = self._loop.create_task(self._run(app))
+        self._tasks.add(self._task)
 
     async def _run(self, app: Any) -> None:
         # A callback of the task would do that too, for one more turn of the loop.
         try:
             await self.run_asgi(app)
         finally:
-            self._tasks.discard(asyncio.current_task())
+            self._tasks.discard(self._task)
 
     def came(self, part: bytes) -> int:
         """Something of the body came; returns how much of it nobody has received yet."""

@@ -135,7 +135,7 @@ class Wakeups:
 
     async def _notify(self, payload: str) -> None:
         try:
-            pooled = await self._pool.take(deadline=time.monotonic() + self._limits.send_s)
+            pooled = await self._pool.take(None, time.monotonic() + self._limits.send_s)
         except StoreUnavailableError:
             self._failed += 1
             return
