@@ -25,6 +25,7 @@ class Callers:
         raw: connections that speak over plain sockets, in all the ways in which a
             request can be cut; as many threads with `http.client` and `urllib` as `threads`.
         path: what is asked for.
+        hurry: whether some ask again as soon as they are answered.
         posts: whether some send a body, by a method that nobody may repeat.
         seed: what chance begins with.
     """
@@ -38,6 +39,7 @@ class Callers:
         path: str = "/",
         seed: int = 0,
         posts: bool = True,
+        hurry: bool = True,
     ) -> None:
         self.failures: list[str] = []
         self.answers: Counter[str] = Counter()
@@ -50,6 +52,7 @@ class Callers:
         self._path = path
         self._seed = seed
         self._posts = posts
+        self._hurry = hurry
         self._stop = threading.Event()
         self._some = threading.Condition()
         self._threads: list[threading.Thread] = []
@@ -120,7 +123,8 @@ class Callers:
                 caller.close()
                 caller = None
             # A third of them hurry, the others rest for a while with the connection open.
-            await asyncio.sleep(random.random() * _THINK_S if number % 3 else 0)
+            hurries = self._hurry and number % 3 == 0
+            await asyncio.sleep(0 if hurries else random.random() * _THINK_S)
         if caller is not None:
             caller.close()
 

@@ -17,8 +17,13 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 
 @pytest.fixture
-def shop(tmp_path: Path, postgres_url: str) -> Iterator[SupervisedShop]:
-    with SupervisedShop(tmp_path, postgres_url) as running:
+def sheds() -> bool:
+    return False
+
+
+@pytest.fixture
+def shop(tmp_path: Path, postgres_url: str, sheds: bool) -> Iterator[SupervisedShop]:
+    with SupervisedShop(tmp_path, postgres_url, sheds=sheds) as running:
         running.await_ready()
         yield running
 
@@ -34,10 +39,17 @@ def ask(url: str, text: str) -> Any:
     return asyncio.run(go())
 
 
+@pytest.mark.parametrize("sheds", [False, True], ids=["as much as can be", "with room to spare"])
 def test_a_deploy_that_adds_a_column_and_drops_one_fails_no_request(
-    shop: SupervisedShop, postgres_url: str, size: str, seed: int
+    shop: SupervisedShop,
+    postgres_url: str,
+    size: str,
+    seed: int,
+    sheds: bool,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    callers = Callers(shop.port, raw=100 if size == "full" else 24, seed=seed)
+    raw = (24 if sheds else 100) if size == "full" else (8 if sheds else 24)
+    callers = Callers(shop.port, raw=raw, hurry=not sheds, seed=seed)
     callers.start()
     try:
         callers.await_answers(1_000 if size == "full" else 200)
@@ -47,6 +59,9 @@ def test_a_deploy_that_adds_a_column_and_drops_one_fails_no_request(
         callers.await_answers(1_000 if size == "full" else 200)
     finally:
         callers.stop()
+    with capsys.disabled():
+        told = f"{sum(callers.answers.values())} requests, {len(callers.failures)} failed"
+        print(f"\n  a deploy with migrations, shedding {'on' if sheds else 'off'}: {told}")
     assert callers.failures == [], f"--seed {seed}\n{shop.said()}"
     assert set(callers.answers) == {"1", "2"}
     assert "1 migration: items 0002" in shop.said()

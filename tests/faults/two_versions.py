@@ -36,7 +36,7 @@ keep_alive_s = 3.0
 [topologies.growth.database]
 url = "{url}"
 
-# Callers here ask as fast as they are answered, on the machine that answers: that is overload by
+# Where callers ask as fast as they are answered, on the machine that answers, that is overload by
 # any measure, and to be turned away for it is not what is looked at.
 [topologies.growth.shedding]
 enabled = false
@@ -216,8 +216,9 @@ def write_version(
 class SupervisedShop(Supervised):
     """The product under `tenfold run`, in two web processes and a worker."""
 
-    def __init__(self, folder: Path, url: str) -> None:
+    def __init__(self, folder: Path, url: str, *, sheds: bool = False) -> None:
         self._url = url
+        self._sheds = sheds
         super().__init__(folder, app="1")
 
     def write(self, **settings: float) -> None:
@@ -238,5 +239,9 @@ class SupervisedShop(Supervised):
                 stdout=log,
                 stderr=log,
                 # Two versions may have the same size and second, which is all that a .pyc knows.
-                env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
+                env={
+                    **os.environ,
+                    "PYTHONDONTWRITEBYTECODE": "1",
+                    "TENFOLD_SHEDDING__ENABLED": str(self._sheds).lower(),
+                },
             )
