@@ -130,7 +130,13 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         if self.parser is None or self.transport.is_closing():
             return
         self._body_came = False
-        super().data_received(data)
+        self._closes_at = None
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            pass  # what asks for another protocol is answered in this one (RFC 9110, 7.8)
+        except httptools.HttpParserError:
+            self._refuse(400, "What was sent is not a request of HTTP/1.1.")
         if self.transport.is_closing():
             return
         if self._rests() and self._closes_at is None:
@@ -160,8 +166,12 @@ class BoundedHttpProtocol(HttpToolsProtocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """A field of the head; those that trail a body are dropped (RFC 9110, section 6.5.1)."""
-        if self._in_head:
-            super().on_header(name, value)
+        if not self._in_head:
+            return
+        name = name.lower()
+        if name == b"expect" and value.lower() == b"100-continue":
+            self.expect_100_continue = True
+        self.headers.append((name, value))
 
     def on_headers_complete(self) -> None:
         """A head ended in time: let the application answer, when its turn comes."""
@@ -243,13 +253,6 @@ class BoundedHttpProtocol(HttpToolsProtocol):
             "raw_path": root.encode("ascii") + raw_path if root else raw_path,
             "query_string": query,
         }
-
-    def send_400_response(self, msg: str) -> None:
-        """Answer what is no HTTP, and close."""
-        self._refuse(400, "What was sent is not a request of HTTP/1.1.")
-
-    def _unsupported_upgrade_warning(self) -> None:
-        """Say nothing: what asks for another protocol is answered in this one (RFC 9110, 7.8)."""
 
     def _take_leave(self) -> None:
         """Let the answer to the newest request say that it is the last.
