@@ -160,6 +160,26 @@ async def test_what_is_committed_late_is_claimed_though_its_number_is_low(
     await slow.close()
 
 
+async def test_a_floor_is_not_proven_while_the_newest_transaction_of_its_look_is_open(
+    bench: QueueBench,
+) -> None:
+    text = INSERT_ENTRIES.format(s=bench.session.schema)
+    older, newest = await asyncpg.connect(bench.url), await asyncpg.connect(bench.url)
+    await bench.queue.add([entry("first")])  # from which on its priority is known
+    await work_all(bench)
+    async with newest.transaction():
+        async with older.transaction():
+            await older.execute("SELECT pg_current_xact_id()")
+            await newest.execute(text, None, *entry_values([entry("late")]))
+            await older.execute(text, None, *entry_values([entry("m") for _ in range(1600)]))
+        for _ in range(3):
+            await claim(bench.queue, 500)
+            await bench.execute("UPDATE {s}.tenfold_floors SET next_at = next_at - interval '1 s'")
+    assert names(await claim(bench.queue, 1)) == ["late"]
+    await older.close()
+    await newest.close()
+
+
 async def test_what_is_committed_below_a_floor_that_was_not_proven_is_found_by_a_sweep(
     bench: QueueBench,
 ) -> None:

@@ -57,7 +57,8 @@ BEGIN
             ) AS u
         ),
         fence = p_fence,
-        horizon = pg_snapshot_xmax(pg_current_snapshot()),
+        -- The newest number that a snapshot knows is of a transaction that has ended.
+        horizon = greatest(pg_snapshot_xmax(pg_current_snapshot()), pg_current_xact_id()),
         next_at = clock_timestamp(),
         unproven = unproven OR NOT v_proven;
 END
