@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import datetime, timedelta
+from itertools import repeat
 from typing import TYPE_CHECKING, Any, Final
 
 from tenfold.adapters.postgres.turns import LOST_ALONE
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["TAKE_TURN", "read_turn", "turn_values", "wake_lanes"]
 
 TAKE_TURN: Final = """
-SELECT * FROM {s}.tenfold_turn_1($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
+SELECT * FROM {s}.tenfold_turn_2($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
 """
 _WAKE: Final = "SELECT {s}.tenfold_wake_1($1)"
 
@@ -59,25 +60,33 @@ def _others(finish: Finish) -> Iterable[tuple[int, str, datetime | None, str | N
         yield i, "return", None, None
 
 
-def read_turn(rows: list[Any]) -> Turn:
-    """A turn from what `TAKE_TURN` returned: its head, then the entries in order."""
-    fence, lost = rows[0][0], rows[0][1]
+def read_turn(row: Any) -> Turn:
+    """A turn from the row that `TAKE_TURN` returned, with a list for each column."""
+    fence, lost, alone, ids, *columns = row
     if fence is None:
         return Turn(claim=None, lost=lost)
-    entries = [
-        Claimed(
-            id=i,
-            message_id=message_id,
-            handler=handler,
-            generation=generation,
-            lane=lane,
-            attempt=attempts + 1,
-            alone=alone != 0,
-            body=body,
-            suspect=alone == LOST_ALONE,
+    message_ids, handlers, generations, lanes, attempts, bodies = columns
+    if alone or any(attempts):
+        entries = [
+            Claimed(
+                i,
+                message,
+                handler,
+                generation,
+                lane,
+                before + 1,
+                body,
+                alone != 0,
+                alone == LOST_ALONE,
+            )
+            for i, message, handler, generation, lane, before, body in zip(
+                ids, *columns, strict=True
+            )
+        ]
+    else:
+        entries = list(
+            map(Claimed, ids, message_ids, handlers, generations, lanes, repeat(1), bodies)
         )
-        for _, _, i, message_id, handler, generation, lane, attempts, alone, body in rows[1:]
-    ]
     return Turn(claim=Claim(fence=fence, entries=entries), lost=lost)
 
 

@@ -211,7 +211,7 @@ class PostgresQueue:
             try:
                 # The queue may be another's for a while: a lease begins when it is given. What
                 # expired meanwhile may be the asker's own, who could not renew it, so that waits.
-                return await connection.fetch(text, asked, self._now(), *values)
+                return await connection.fetchrow(text, asked, self._now(), *values)
             except (asyncpg.SerializationError, asyncpg.DeadlockDetectedError):
                 sent = False  # rolled back, so it may be sent again
                 raise

@@ -272,6 +272,8 @@ _STATEMENTS = (
 )
 _HAS_META = "SELECT to_regclass($1) IS NOT NULL"
 _VERSION = "SELECT value FROM {s}.tenfold_meta WHERE key = 'schema_version'"
+# The newest function, which a schema may lack that was made before it was thought of.
+_HAS_TURN = "SELECT to_regproc($1) IS NOT NULL"
 _FIRST = """
 INSERT INTO {s}.tenfold_meta VALUES
     ('epoch', replace(gen_random_uuid()::text, '-', '')), ('xid_offset', '0')
@@ -349,7 +351,9 @@ async def _is_current(connection: Connection, schema: str) -> bool:
             f"knows versions up to {PLATFORM_SCHEMA_VERSION}. Nothing was changed. Run the newer "
             "Tenfold that wrote it."
         )
-    return found == PLATFORM_SCHEMA_VERSION
+    if found != PLATFORM_SCHEMA_VERSION:
+        return False
+    return bool(await connection.fetchval(_HAS_TURN, f"{quoted(schema)}.tenfold_turn_2"))
 
 
 async def _version(connection: Connection, schema: str) -> int:
