@@ -14,8 +14,9 @@ from tenfold.ports.records import Claimed, Finish
 
 __all__ = ["Batch", "Run", "WorkerCounts", "WorkerLimits", "WorkerParts", "size_of"]
 
-Handle = Callable[[Claimed, int], Awaitable[None]]
-"""Handles one entry under a fence; returns when its effect is committed, or was before."""
+Handle = Callable[[Claimed, int], Awaitable[None] | None]
+"""Handles one entry under a fence, until its effect is committed, or was before: None where it
+has ended already, else what is to be awaited, in the same task."""
 
 
 class WorkerLimits(Struct):
@@ -35,10 +36,6 @@ class WorkerLimits(Struct):
     unknown_s: float = 60.0
 
 
-def _never(entry: Claimed) -> bool:
-    return False
-
-
 class WorkerParts(Struct):
     """What a worker works with.
 
@@ -55,7 +52,7 @@ class WorkerParts(Struct):
     ids: Ids
     stop: Stop
     limits: WorkerLimits = WorkerLimits()
-    obsolete: Callable[[Claimed], bool] = _never
+    obsolete: Callable[[Claimed], bool] | None = None
 
 
 class WorkerCounts:
@@ -150,12 +147,14 @@ class Batch:
 class Run:
     """Entries of one lane of one claim that are still to be worked, in order."""
 
-    __slots__ = ("batch", "current", "entries")
+    __slots__ = ("batch", "began_s", "current", "entries")
 
     def __init__(self, batch: Batch, entries: list[Claimed]) -> None:
         self.batch = batch
         self.entries = entries
         self.current: Claimed | None = None
+        """The one that is being handled, since `began_s` on the clock's monotonic side."""
+        self.began_s = 0.0
 
 
 def size_of(finish: Finish) -> int:

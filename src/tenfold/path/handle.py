@@ -30,7 +30,9 @@ from tenfold.ports.stepping import close_handler
 from tenfold.ports.unit import CURRENT, OPEN, Message, Unit, UnitLostError, UnitResult, Units
 
 __all__ = [
+    "Begun",
     "as_fault",
+    "begin_handler",
     "deadline_error",
     "decide_outcome",
     "decide_rerun_s",
@@ -50,6 +52,7 @@ async def handle_in_unit(
     units: Units,
     ids: Ids,
     stops: Stops,
+    begun: Begun | None = None,
 ) -> UnitResult:
     """Run a handler to its commit.
 
@@ -60,6 +63,7 @@ async def handle_in_unit(
     Args:
         make_unit: makes an empty unit of work, for each time that the handler begins.
         begin: makes the handler's coroutine.
+        begun: one that has taken its first step already, with the message's present unit.
     Raises: what the handler raised, after a rollback; StoreUnavailableError
         (NOT_DONE) when it was rolled back too often. Once a commit has been in
         doubt, MAYBE_DONE, also instead of what the handler raised.
@@ -68,12 +72,13 @@ async def handle_in_unit(
     attempt = 0
     while True:
         attempt += 1
-        message.unit = unit = make_unit()
+        unit = message.unit if begun is not None else None
+        message.unit = unit = unit or make_unit()
         unit.sealed = in_doubt
         message.calls = None
         reruns = message.host.reruns if attempt > 1 and message.host is not None else None
         try:
-            return await _Handling(message, unit, begin, units, stops, reruns)
+            return await _Handling(message, unit, begin, units, stops, reruns, begun)
         except UnitLostError as error:
             in_doubt = in_doubt or error.outcome is Outcome.MAYBE_DONE
             wait_s = decide_rerun_s(attempt, ids.uniform())
@@ -87,7 +92,50 @@ async def handle_in_unit(
             if in_doubt:  # a refusal or a fault would say that nothing was done
                 raise _doubted(message, error) from error
             raise
+        begun = None
         await asyncio.sleep(wait_s)
+
+
+class Begun:
+    """A handler that has taken its first step, in a context of its own."""
+
+    __slots__ = ("awaited", "context", "ended", "handler")
+
+    def __init__(
+        self,
+        context: Context,
+        handler: Coroutine[Any, Any, Any],
+        awaited: Any,
+        ended: BaseException | None,
+    ) -> None:
+        self.context = context
+        self.handler = handler
+        self.awaited = awaited
+        """What it waits for."""
+        self.ended = ended
+        """How it ended with that step: StopIteration with its value, or its error."""
+
+    def first_step(self, _: Any) -> Any:
+        """What the step gave, as if it were taken now."""
+        ended, self.ended = self.ended, None
+        if ended is None:
+            return self.awaited
+        try:
+            raise ended
+        finally:
+            del ended  # which holds this frame
+
+
+def begin_handler(message: Message, handler: Coroutine[Any, Any, Any]) -> Begun:
+    """Take a handler's first step, which for many is their last: no task and no timer needed."""
+    # A context of the handler's own, which the store's thread can enter too: the task's
+    # is entered by the loop, and cannot be taken along.
+    context = copy_context()
+    context.run(CURRENT.set, message)
+    try:
+        return Begun(context, handler, context.run(handler.send, None), None)
+    except BaseException as error:
+        return Begun(context, handler, None, error)
 
 
 def _doubted(message: Message, error: Exception) -> StoreUnavailableError:
@@ -126,7 +174,7 @@ def decide_rerun_s(attempt: int, chance: float) -> float:
 class _Handling:
     """One run of a handler, awaited by the task that carries its message."""
 
-    __slots__ = ("_begin", "_message", "_reruns", "_stops", "_unit", "_units")
+    __slots__ = ("_begin", "_begun", "_message", "_reruns", "_stops", "_unit", "_units")
 
     def __init__(
         self,
@@ -136,8 +184,10 @@ class _Handling:
         units: Units,
         stops: Stops,
         reruns: Turns | None,
+        begun: Begun | None,
     ) -> None:
         self._reruns = reruns
+        self._begun = begun
         self._stops = stops
         self._message = message
         self._unit = unit
@@ -151,12 +201,9 @@ class _Handling:
             self._unit.closed = True
 
     def _steps(self) -> Generator[Any, Any, UnitResult]:
-        # A context of the handler's own, which the store's thread can enter too: the task's
-        # is entered by the loop, and cannot be taken along.
-        context = copy_context()
-        context.run(CURRENT.set, self._message)
-        handler = self._begin()
-        step: Callable[..., Any] = handler.send
+        begun = self._begun or begin_handler(self._message, self._begin())
+        context, handler = begun.context, begun.handler
+        step: Callable[..., Any] = begun.first_step
         argument: Any = None
         while True:
             try:

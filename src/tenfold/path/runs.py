@@ -1,9 +1,8 @@
 """The runs of a worker: entries of one lane in order, runs beside one another.
 
 A run that waits for nothing costs no task of its own: one task works run after
-run, and while it works one, the next task is called already, to take over if
-that run suspends. So there are as many tasks as there are runs that wait, and
-one more.
+run, by plain calls, and calls the next task to take over where a run has to wait.
+So there are as many tasks as there are runs that wait, and one more.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from datetime import timedelta
 
 from tenfold.contracts.errors import LeaseLostError
@@ -61,6 +60,9 @@ class Runs:
         self._tasks: set[asyncio.Task[None]] = set()
         self._coming: asyncio.Task[None] | None = None
         self._until_s = 0.0
+        self._untold = 0
+        """How many entries have ended of which the worker does not know yet."""
+        self._news = False
         self._cancelled: set[int] = set()
         self._labels = {name: f"{parts.module}.{name}" for name in parts.backgrounds}
 
@@ -71,13 +73,11 @@ class Runs:
 
     def begin(self, batch: Batch, runs: Iterable[list[Claimed]]) -> None:
         """Work the runs of a claim, behind those that are there."""
-        for entries in runs:
-            self.unbegun += len(entries)
-            run = Run(batch, entries)
-            if self.draining:
-                self._give_back(run)
-            else:
-                self._ready.append(run)
+        begun = [Run(batch, entries) for entries in runs]
+        self.unbegun += sum([len(run.entries) for run in begun])
+        self._ready.extend(begun)
+        if self.draining:
+            self._give_back_ready()
         self._call_next()
 
     def cancel(self, entry_id: int) -> bool:
@@ -101,8 +101,7 @@ class Runs:
     async def drain(self, bound_s: float) -> None:
         """Give back what has not begun; interrupt what has not ended within the bound."""
         self.draining = True
-        while self._ready:
-            self._give_back(self._ready.popleft())
+        self._give_back_ready()
         if self._running:
             await asyncio.wait(list(self._running), timeout=bound_s)
         self._interrupted = True
@@ -136,31 +135,67 @@ class Runs:
         self._coming = None
         self._until_s = time.monotonic() + SLICE_S
         while self._ready:
-            run = self._ready.popleft()
-            self._running[task] = run
-            self._call_next()
-            await self._work(run)
+            self._running[task] = run = self._ready.popleft()
+            while (rest := self._work(run)) is not None:
+                self._call_next()
+                self._tell()
+                if not self._note(run, await self._wait(run, rest)):
+                    break
+            if run.entries:
+                self._leave(run)
             del self._running[task]
             # What was cancelled ends, so that the next run finds a task that nobody has touched.
             if task.cancelling() or time.monotonic() > self._until_s:
-                return
+                break
+        self._call_next()
+        self._tell()
 
-    async def _work(self, run: Run) -> None:
-        """Handle the entries of one lane in order, until one of them has to wait."""
+    def _work(self, run: Run) -> Awaitable[None] | None:
+        """Handle the entries of one lane in order; what the first waits for that has to wait."""
         batch, entries = run.batch, run.entries
         while entries and not batch.lost and not self.draining:
             run.current = entry = entries.pop(0)
             self.unbegun -= 1
-            goes_on = await self._attempt(batch, entry)
-            run.current = None
-            self._ended(0 if batch.lost else 1)
-            if not goes_on:
+            begun = self._begin(run, entry)
+            if begun is not True and begun is not False:
+                return begun
+            if not self._note(run, begun):
                 break
-        if batch.lost:
-            self.unbegun -= len(entries)
-            entries.clear()
-        elif entries:
+        return None
+
+    async def _wait(self, run: Run, rest: Awaitable[None]) -> bool:
+        """Wait for the end of an attempt; whether the next of its lane may follow."""
+        try:
+            await rest
+        except BaseException as error:
+            return self._ended_badly(run, error)
+        return self._ended_well(run)
+
+    def _note(self, run: Run, goes_on: bool) -> bool:
+        """An entry has ended: the worker is told before others have their turn on the loop."""
+        run.current = None
+        self._news = True
+        if not run.batch.lost:
+            self._untold += 1
+        return goes_on
+
+    def _tell(self) -> None:
+        if self._news:
+            self._news = False
+            untold, self._untold = self._untold, 0
+            self._ended(untold)
+
+    def _leave(self, run: Run) -> None:
+        """Let go of what of a run is not to be worked now."""
+        if run.batch.lost:
+            self.unbegun -= len(run.entries)
+            run.entries.clear()
+        else:
             self._give_back(run)
+
+    def _give_back_ready(self) -> None:
+        while self._ready:
+            self._give_back(self._ready.popleft())
 
     def _give_back(self, run: Run) -> None:
         """Let what is left of a run wait again, unchanged."""
@@ -174,10 +209,13 @@ class Runs:
             run.batch.returned += back
             self._ended(len(back))
 
-    async def _attempt(self, batch: Batch, entry: Claimed) -> bool:
-        """One attempt at one entry; whether the next of its lane may follow."""
-        parts = self._parts
-        if parts.obsolete(entry):
+    def _begin(self, run: Run, entry: Claimed) -> Awaitable[None] | bool:
+        """Begin an attempt at one entry.
+
+        Returns: what it waits for; where it has ended, whether the next of its lane may follow.
+        """
+        parts, batch = self._parts, run.batch
+        if parts.obsolete is not None and parts.obsolete(entry):
             batch.done.append(entry.id)
             return True
         background = parts.backgrounds.get(entry.handler)
@@ -187,31 +225,48 @@ class Runs:
         if spent is not None:
             reason = f"Its claim was lost at the last of {background.attempts} attempts."
             return self._bury(batch, entry, spent, reason)
-        began_s = parts.clock.monotonic()
-        outcome = "fault"
+        run.began_s = parts.clock.monotonic()
         try:
-            await parts.handle(entry, batch.fence)
-            batch.done.append(entry.id)
-            outcome = "done"
-            goes_on = True
-        except (KeyboardInterrupt, GeneratorExit):
-            raise
-        except asyncio.CancelledError as error:
+            rest = parts.handle(entry, batch.fence)
+        except BaseException as error:
+            return self._ended_badly(run, error)
+        return self._ended_well(run) if rest is None else rest
+
+    def _ended_well(self, run: Run) -> bool:
+        entry = run.current
+        assert entry is not None
+        run.batch.done.append(entry.id)
+        self._observe(run, entry, "done")
+        return True
+
+    def _ended_badly(self, run: Run, error: BaseException) -> bool:
+        """Record what an attempt failed with; whether the next of its lane may follow."""
+        batch, entry = run.batch, run.current
+        assert entry is not None
+        background = self._parts.backgrounds[entry.handler]
+        if isinstance(error, (KeyboardInterrupt, GeneratorExit)):
+            raise error
+        if isinstance(error, asyncio.CancelledError):
             goes_on, outcome = self._cancelled_attempt(batch, entry, background, error)
-        except LeaseLostError:
+        elif isinstance(error, LeaseLostError):
             # Another worker's by now. The next turn finds the claim gone, and forgets this.
             batch.returned.append(entry.id)
             goes_on, outcome = False, "lost"
-        except BaseException as error:  # SystemExit too: a handler must not end the process
+        else:  # SystemExit too: a handler must not end the process
             goes_on, outcome = self._failed_attempt(batch, entry, background, error)
-        label = self._labels[entry.handler]
-        parts.stop.observe(label, outcome, parts.clock.monotonic() - began_s)
+        self._observe(run, entry, outcome)
         return goes_on
+
+    def _observe(self, run: Run, entry: Claimed, outcome: str) -> None:
+        parts = self._parts
+        took_s = parts.clock.monotonic() - run.began_s
+        parts.stop.observe(self._labels[entry.handler], outcome, took_s)
 
     def _failed_attempt(
         self, batch: Batch, entry: Claimed, background: Background, error: BaseException
     ) -> tuple[bool, str]:
-        if self._parts.obsolete(entry):  # it became so while it was handled
+        obsolete = self._parts.obsolete
+        if obsolete is not None and obsolete(entry):  # it became so while it was handled
             batch.done.append(entry.id)
             return True, "obsolete"
         text = error_text(error)

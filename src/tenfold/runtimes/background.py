@@ -91,12 +91,15 @@ class BackgroundWork:
             WorkerParts(
                 module=name,
                 queue=runtime.queue,
-                handle=delivery.handle,
+                handle=delivery.begin,
                 backgrounds={h.name: h.background for h in shape.handlers},
                 clock=around.clock,
                 ids=around.ids,
                 stop=around.stops.queue,
-                obsolete=lambda entry: (
+                # Asked for every entry, so not at all where there are no projections.
+                obsolete=None
+                if not owners
+                else lambda entry: (
                     name in self.projections and self.projections[name].obsolete(entry)
                 ),
                 limits=WorkerLimits(batch=self._limits.batch, concurrency=self._limits.concurrency),
