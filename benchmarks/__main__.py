@@ -1,11 +1,15 @@
 """`make bench`: measure, and print each figure beside what it is compared with.
 
-python -m benchmarks [--rounds N] [--csv FILE] [idle calls http units order import]
+python -m benchmarks [--rounds N] [--csv FILE] [idle calls http units order import
+    http-postgres units-postgres queue-postgres relay-postgres]
 """
 
 from __future__ import annotations
 
 import argparse
+import subprocess
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks import calls, http, idle, importing, order, units
@@ -14,25 +18,44 @@ from benchmarks.measure import Figure, Noise
 __all__ = ["main"]
 
 PARTS = ("idle", "calls", "http", "units", "order", "import")
+ON_POSTGRES = {
+    "http-postgres": "http_postgres",
+    "units-postgres": "postgres_store",
+    "queue-postgres": "queue_postgres",
+    "relay-postgres": "relay_postgres",
+}
+"""Programs of their own, on servers that are named or started; each prints its own table."""
 
 
 def main() -> None:
     """Run the parts that were asked for, all where none was."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("parts", nargs="*", help=", ".join(PARTS))
+    parser.add_argument("parts", nargs="*", help=", ".join((*PARTS, *ON_POSTGRES)))
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--csv", type=Path, help="the Online Retail extract, for the import")
     given = parser.parse_args()
-    unknown = set(given.parts) - set(PARTS)
+    known = (*PARTS, *ON_POSTGRES)
+    unknown = set(given.parts) - set(known)
     if unknown:
-        parser.error(f"there is no {', '.join(sorted(unknown))}; there are {', '.join(PARTS)}")
-    chosen = given.parts or PARTS
+        parser.error(f"there is no {', '.join(sorted(unknown))}; there are {', '.join(known)}")
+    chosen = given.parts or known
+    if set(chosen) & set(PARTS):
+        _print_here(chosen, given.rounds, given.csv)
+    for part, module in ON_POSTGRES.items():
+        if part in chosen:
+            print(f"\n{part}:", flush=True)
+            command = [sys.executable, "-m", f"benchmarks.{module}", "--rounds", str(given.rounds)]
+            subprocess.run(command, check=True)
+
+
+def _print_here(chosen: Sequence[str], rounds: int, csv: Path | None) -> None:
+    """Measure what needs no server, and print it as one table."""
     noise = Noise()
     print(f"{'what':<58} {'median':>9} {'':<14} {'lowest':>8} .. {'highest':<8}")
     for part in PARTS:
         if part not in chosen:
             continue
-        for figure in _measure(part, given.rounds, noise, given.csv):
+        for figure in _measure(part, rounds, noise, csv):
             print(figure.line(), flush=True)
     print(noise.line())
     if "idle" in chosen:

@@ -99,11 +99,13 @@ def _tenfold(url: str) -> Iterator[tuple[int, int]]:
             "--data", data, "--web", "1", "--workers", "1", "--product", str(PRODUCT),
         ]  # fmt: skip
         os.environ["TENFOLD_DATABASE_URL"] = url
+        # The worker is held for minutes, and would be taken for one that hangs.
+        os.environ["TENFOLD_PROCESSES__HUNG_S"] = "3600"
         try:
             with serving(command, port, "/_tenfold/ready", PRODUCT) as server:
                 yield server.pid, port
         finally:
-            del os.environ["TENFOLD_DATABASE_URL"]
+            del os.environ["TENFOLD_DATABASE_URL"], os.environ["TENFOLD_PROCESSES__HUNG_S"]
 
 
 def _with_rows(name: str, pid: int, port: int) -> Peer:

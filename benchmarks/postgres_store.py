@@ -1,6 +1,6 @@
 """Units of work and reads on PostgreSQL, beside asyncpg written by hand, on the same server.
 
-TENFOLD_TEST_POSTGRES_URL=postgresql://... python -m benchmarks.postgres_store [--rounds N]
+python -m benchmarks.postgres_store [--rounds N]
 
 What is counted is the processor time of the client: the server's is the same on
 both sides, and round trips show in it as well. By hand means asyncpg's pool, one
@@ -14,14 +14,12 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import os
 import secrets
 import time
 from collections.abc import Awaitable, Callable, Coroutine
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
 import msgspec
@@ -30,6 +28,7 @@ from sqlalchemy import Column, Integer, MetaData, Table, Text, bindparam, select
 from sqlalchemy.schema import CreateTable
 
 from benchmarks.measure import Figure, Noise
+from benchmarks.servers.postgres import fresh_database, postgres_server
 from tenfold.adapters.postgres.database import PostgresDatabase
 from tenfold.adapters.postgres.dialect import TableDialect
 from tenfold.adapters.postgres.planner import Planner
@@ -262,17 +261,6 @@ async def _measure(url: str, side: str, what: str, at_once: int) -> tuple[float,
     return cpu / UNITS * 1e6, wall / UNITS * 1e6
 
 
-def _url_of_fresh(server: str) -> tuple[str, str]:
-    name = f"tenfold_bench_{secrets.token_hex(4)}"
-    return urlunsplit(urlsplit(server)._replace(path=f"/{name}")), name
-
-
-async def _once(server: str, sql: str) -> None:
-    connection = await asyncpg.connect(server)
-    await connection.execute(sql)
-    await connection.close()
-
-
 NAMES = {
     "folded": "one insert, one event, one reply, all handed over",
     "awaited": "one awaited insert, one event",
@@ -287,13 +275,10 @@ def main() -> None:
     parser.add_argument("--at-once", type=int, default=8)
     parser.add_argument("--json", action="store_true")
     given = parser.parse_args()
-    server = os.environ["TENFOLD_TEST_POSTGRES_URL"]
-    url, name = _url_of_fresh(server)
-    asyncio.run(_once(server, f'CREATE DATABASE "{name}"'))
     noise = Noise()
     found: dict[tuple[str, str], list[float]] = {}
     clock: dict[tuple[str, str], list[float]] = {}
-    try:
+    with postgres_server() as server, fresh_database(server) as url:
         asyncio.run(_prepare(url))
         for number in range(given.rounds):
             noise.probe()
@@ -303,8 +288,6 @@ def main() -> None:
                     cpu, wall = uvloop.run(_measure(url, side, what, given.at_once))
                     found.setdefault((what, side), []).append(cpu)
                     clock.setdefault((what, side), []).append(wall)
-    finally:
-        asyncio.run(_once(server, f'DROP DATABASE "{name}" WITH (FORCE)'))
     for what, said in NAMES.items():
         for side in ("ours", "by hand"):
             print(Figure(f"{said}: {side}", "us of CPU", found[what, side]).line())

@@ -1,7 +1,6 @@
 """The queue on PostgreSQL: one worker process, beside hand-written SQL, Taskiq and Procrastinate.
 
-TENFOLD_TEST_POSTGRES_URL=postgresql://... TENFOLD_TEST_VALKEY_URL=redis://... \\
-    python -m benchmarks.queue_postgres [--rounds N] [--jobs N] [--held]
+python -m benchmarks.queue_postgres [--rounds N] [--jobs N] [--held N]
 
 All jobs are there before the worker starts, enqueued by real transactions; what
 is counted is from the first job to the last that is finished. Ours has leases,
@@ -34,6 +33,7 @@ import uvloop
 from benchmarks.measure import Figure, Noise
 from benchmarks.processes import ROOT
 from benchmarks.servers import queue_peers
+from benchmarks.servers.postgres import queue_servers
 from benchmarks.servers.queue_product import Work, make_host
 from tenfold.adapters.postgres.pool import Pool, PoolSettings
 from tenfold.adapters.postgres.wakeups import Wakeups
@@ -238,16 +238,18 @@ async def _steady(bench: Bench, jobs: int) -> dict[str, float]:
     return found
 
 
-async def run(rounds: int, jobs: int, held: int, noise: Noise) -> list[Figure]:
+async def run(
+    servers: tuple[str, str], rounds: int, jobs: int, held: int, noise: Noise
+) -> list[Figure]:
     """All figures, over a database of their own."""
-    url = os.environ["TENFOLD_TEST_POSTGRES_URL"]
+    url, valkey = servers
     name = f"tenfold_bench_{secrets.token_hex(4)}"
     server = await asyncpg.connect(url)
     await server.execute(f"CREATE DATABASE {name}")
     own = urlunsplit(urlsplit(url)._replace(path=f"/{name}"))
     admin = await asyncpg.connect(own)
     try:
-        bench = Bench(own, os.environ.get("TENFOLD_TEST_VALKEY_URL", ""), admin)
+        bench = Bench(own, valkey, admin)
         figures = await measure(bench, rounds, jobs, noise) if rounds else []
         return [*figures, *(await measure_held(bench, held) if held else [])]
     finally:
@@ -264,8 +266,9 @@ def main() -> None:
     parser.add_argument("--held", type=int, default=HELD, help="jobs behind an open transaction")
     given = parser.parse_args()
     noise = Noise()
-    for figure in uvloop.run(run(given.rounds, given.jobs, given.held, noise)):
-        print(figure.line())
+    with queue_servers() as servers:
+        for figure in uvloop.run(run(servers, given.rounds, given.jobs, given.held, noise)):
+            print(figure.line())
     print(noise.line())
 
 

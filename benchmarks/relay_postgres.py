@@ -1,6 +1,6 @@
 """Outbox to queue on PostgreSQL, beside the best that hand-written SQL does on the same server.
 
-TENFOLD_TEST_POSTGRES_URL=postgresql://... python -m benchmarks.relay_postgres [--rounds N]
+python -m benchmarks.relay_postgres [--rounds N]
 
 Both sides carry the same events from the same outbox table into the same queue
 table with its indexes, `synchronous_commit` on. The hand-written side has what
@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import os
 import secrets
 import time
 from typing import Any
@@ -21,6 +20,7 @@ from urllib.parse import urlsplit, urlunsplit
 import asyncpg
 
 from benchmarks.measure import Figure, Noise
+from benchmarks.servers.postgres import postgres_server
 from tenfold.adapters.postgres.outbox import PostgresOutbox
 from tenfold.adapters.postgres.pool import Pool, PoolSettings
 from tenfold.adapters.postgres.queue import PostgresQueue
@@ -240,10 +240,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
     given = parser.parse_args()
-    url = os.environ["TENFOLD_TEST_POSTGRES_URL"]
     noise = Noise()
-    for figure in asyncio.run(measure(url, given.rounds, noise)):
-        print(figure.line())
+    with postgres_server() as url:
+        for figure in asyncio.run(measure(url, given.rounds, noise)):
+            print(figure.line())
     print(noise.line())
 
 

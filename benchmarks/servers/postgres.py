@@ -1,4 +1,4 @@
-"""A PostgreSQL for a benchmark: the one that is named, or one of this machine's own."""
+"""Servers for a benchmark: those that are named, or some of this machine's own."""
 
 from __future__ import annotations
 
@@ -16,22 +16,37 @@ import asyncpg
 from tenfold.runtimes.local_servers.start import start_local_servers
 from tenfold.runtimes.local_servers.wanted import ServerWants
 
-__all__ = ["fresh_database", "postgres_server"]
+__all__ = ["fresh_database", "postgres_server", "queue_servers"]
 
 
 @contextmanager
 def postgres_server() -> Iterator[str]:
     """The server at TENFOLD_TEST_POSTGRES_URL, else a durable one that is started; its URL."""
-    named = os.environ.get("TENFOLD_TEST_POSTGRES_URL")
-    if named:
-        yield named
+    with _servers(valkey=False) as (database, _):
+        yield database
+
+
+@contextmanager
+def queue_servers() -> Iterator[tuple[str, str]]:
+    """PostgreSQL, and the Valkey at TENFOLD_TEST_VALKEY_URL, or one that is started; their URLs."""
+    with _servers(valkey=True) as urls:
+        yield urls
+
+
+@contextmanager
+def _servers(*, valkey: bool) -> Iterator[tuple[str, str]]:
+    database = os.environ.get("TENFOLD_TEST_POSTGRES_URL", "")
+    cache = os.environ.get("TENFOLD_TEST_VALKEY_URL", "")
+    if database and (cache or not valkey):
+        yield database, cache
         return
-    wants = ServerWants(valkey=False, discard=True)
+    wants = ServerWants(postgres=not database, valkey=valkey and not cache, discard=True)
     with (
         tempfile.TemporaryDirectory() as folder,
         start_local_servers(Path(folder), wants, {}) as servers,
     ):
-        yield servers.urls.database_url
+        urls = servers.urls
+        yield database or urls.database_url, cache or urls.cache_url or ""
 
 
 @contextmanager
