@@ -75,7 +75,8 @@ async def handle_in_unit(
         unit = message.unit if begun is not None else None
         message.unit = unit = unit or make_unit()
         unit.sealed = in_doubt
-        message.calls = None
+        if begun is None:  # its first step may have called commands already
+            message.calls = None
         reruns = message.host.reruns if attempt > 1 and message.host is not None else None
         try:
             return await _Handling(message, unit, begin, units, stops, reruns, begun)

@@ -47,13 +47,15 @@ class SharedTimer:
         found = self._slots.get(slot)
         if found is not None:
             found.discard(limit)
+            if not found:
+                del self._slots[slot]
 
     def _tick(self, loop: asyncio.AbstractEventLoop) -> None:
         if self._loop is not loop:
             return
         present = int(loop.time() / _STEP_S)
         for slot in [each for each in self._slots if each <= present]:
-            for limit in self._slots.pop(slot):
+            for limit in self._slots.pop(slot, ()):
                 limit.ring()
         if self._slots:
             loop.call_later(_STEP_S, self._tick, loop)

@@ -126,7 +126,12 @@ class _Fronted(BoundedHttpProtocol):
             if arrival is not None:
                 self._arrival = arrival
         self._data = b""  # what follows in it is another request's
-        super().on_headers_complete()
+        try:
+            super().on_headers_complete()
+        finally:
+            if self._arrival is not None:  # its target was none: nobody will end it
+                self._arrival.leave()
+                self._arrival = None
 
     def on_body(self, body: bytes) -> None:
         """Something of the body came, which nobody reads if the request is refused."""

@@ -12,6 +12,8 @@ from tenfold.edges.http.asgi import Headers
 
 __all__ = ["Cycle"]
 
+_CLOSE = (b"connection", b"close")
+
 
 class Cycle(RequestResponseCycle):
     """uvicorn's cycle, which can also be answered in one piece. Implements `Direct`.
@@ -91,8 +93,10 @@ class Cycle(RequestResponseCycle):
         if self.response_started or self.disconnected or self.flow.write_paused:
             return False
         fields = [*self.default_headers, *headers]
-        if not self.keep_alive:
-            fields.append((b"connection", b"close"))
+        if _CLOSE in headers:
+            self.keep_alive = False
+        elif not self.keep_alive:
+            fields.append(_CLOSE)
         head = b"".join([b"%b: %b\r\n" % field for field in fields])
         if head.count(b"\n") != len(fields) or head.count(b"\r") != len(fields):
             raise ValueError("A header of an answer has a line break in its name or value.")

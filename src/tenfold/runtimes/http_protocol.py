@@ -28,6 +28,8 @@ _PROBLEMS = {
 
 
 _LOOK_AGAIN_S = 0.05
+_SOON_S = 0.001
+"""A timer for less is none that one can ask when it rings."""
 
 
 def bounded_protocol(
@@ -110,7 +112,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         if self._closes_at is None or self.transport.is_closing():
             return
         left_s = self._closes_at - self.loop.time()
-        if left_s > 0:
+        if left_s > _SOON_S:
             self._look_in(left_s)
         else:
             self._close_rested()

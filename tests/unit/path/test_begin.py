@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any, Protocol, final
@@ -11,12 +12,13 @@ import msgspec
 import pytest
 
 from tenfold import Contract, Event, command, job, publish
-from tenfold.contracts.errors import OutOfUnitOfWorkError
+from tenfold.contracts.errors import OutOfUnitOfWorkError, TenfoldError
 from tenfold.path.delivery import Delivery
 from tenfold.ports.records import Claimed, Cycle
 from tenfold.ports.unit import Message, current_message
 from tenfold.runtimes.host import Host
 from tenfold.runtimes.topology import Product, Topology
+from tests.unit.path.tally_contract import Tally
 
 pytestmark = pytest.mark.anyio
 
@@ -37,7 +39,19 @@ class Chores(Contract, Protocol):
 
 
 @final
+class TallyModule(Tally):
+    def __init__(self) -> None:
+        self.added: list[int] = []
+
+    async def add(self, number: int) -> int:
+        self.added.append(number)
+        return len(self.added)
+
+
+@final
 class ChoresModule(Chores):
+    tally: Tally
+
     def __init__(self) -> None:
         self.seen: list[Any] = []
 
@@ -58,6 +72,9 @@ class ChoresModule(Chores):
                 raise ValueError("no")
             case "wait":
                 await asyncio.sleep(0)
+            case "call":
+                self.seen += [await self.tally.add(7), await self.tally.add(7)]
+                self.seen.append(await self.tally.add(8))
             case "later":
                 self.seen.append(asyncio.create_task(_late()))
             case _:
@@ -74,7 +91,7 @@ async def host(tmp_path: Path) -> AsyncIterator[Host]:
         Product(
             name="chores",
             root=tmp_path,
-            modules={"chores": ChoresModule},
+            modules={"chores": ChoresModule, "tally": TallyModule},
             mounts={},
             seed=None,
             settings={},
@@ -134,6 +151,20 @@ async def test_what_waits_goes_on_from_where_it_is(host: Host) -> None:
     assert rest is not None
     await rest
     assert seen(host) == ["wait"]
+
+
+async def test_each_call_of_a_command_has_a_key_of_its_own_whatever_the_first_step_called(
+    host: Host,
+) -> None:
+    delivery, entry, fence = await claimed(host, "call")
+    await delivery.handle(entry, fence)
+    assert seen(host) == ["call", 1, 2, 3]
+    tally: Any = host.modules["tally"].instance
+    assert tally.added == [7, 7, 8]
+    with contextlib.suppress(TenfoldError):
+        await delivery.handle(entry, fence)  # delivered again: answered as the first time
+    assert tally.added == [7, 7, 8]
+    assert seen(host)[:8] == ["call", 1, 2, 3, "call", 1, 2, 3]
 
 
 async def test_an_error_of_the_first_step_is_raised_where_it_is_awaited(host: Host) -> None:

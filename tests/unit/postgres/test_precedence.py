@@ -4,36 +4,48 @@ from __future__ import annotations
 
 import asyncio
 
+import msgspec
 import pytest
 from sqlalchemy import func, select
 
 from tenfold.adapters.postgres.database import PostgresDatabase
 from tenfold.adapters.postgres.precedence import LOSSES, Precedence
-from tests.unit.postgres.bench import ADD, SIZE, WIDEN, Bench, opened
+from tenfold.ports.unit import Unit
+from tests.unit.postgres.bench import ADD, SIZE, WIDEN, Bench, inbox, opened
 
 pytestmark = pytest.mark.anyio
 _NAP = select(func.pg_sleep(0.03))
 
 
+def unit(message_id: str, handler: str = "") -> Unit:
+    made = Unit(message_id, "main", 0.0)
+    if handler:
+        made.inbox = msgspec.structs.replace(inbox(message_id), handler=handler)
+    return made
+
+
 def test_only_who_lost_often_enough_goes_first() -> None:
-    precedence = Precedence('"shed"')
+    precedence = Precedence('"shed"', 5.0)
     for _ in range(LOSSES - 1):
-        precedence.note("m", ["things"])
-    assert precedence.lock("m") is None
-    precedence.note("m", ["parts"])
-    assert precedence.lock("other") is None
-    locked = precedence.lock("m")
-    assert locked is not None
-    assert locked.startswith('LOCK TABLE "shed"."parts", "shed"."things" IN SHARE ROW EXCLUSIVE')
-    precedence.forget("m")
-    assert precedence.lock("m") is None
+        precedence.note(unit("m"), ["things"])
+    assert precedence.lock(unit("m")) is None
+    precedence.note(unit("m"), ["parts"])
+    assert precedence.lock(unit("other")) is None
+    assert precedence.lock(unit("m", "another subscription")) is None
+    assert precedence.lock(unit("m")) == (
+        "SET LOCAL lock_timeout = 250;"
+        ' LOCK TABLE "shed"."parts", "shed"."things" IN SHARE ROW EXCLUSIVE MODE;'
+        " SET LOCAL lock_timeout = 5000"
+    )
+    precedence.forget(unit("m"))
+    assert precedence.lock(unit("m")) is None
 
 
 def test_who_wrote_nowhere_has_nothing_to_go_first_at() -> None:
-    precedence = Precedence('"shed"')
+    precedence = Precedence('"shed"', 5.0)
     for _ in range(LOSSES + 1):
-        precedence.note("m", [])
-    assert precedence.lock("m") is None
+        precedence.note(unit("m"), [])
+    assert precedence.lock(unit("m")) is None
 
 
 @pytest.mark.parametrize("awaited", [True, False])

@@ -193,6 +193,20 @@ async def test_statements_inside_see_what_was_written_before(bench: Bench) -> No
     assert await bench.ask(COUNT) == 4
 
 
+async def test_a_column_that_changed_its_type_costs_a_rerun_at_most(bench: Bench) -> None:
+    async def read(db: PostgresDatabase) -> int:
+        db.buffer(ADD, name=f"b{bench.begun}", size=1)
+        found: int = await db.value(SIZE, name="a")
+        return found
+
+    await bench.carry(lambda db: db.execute(ADD, name="a", size=7))
+    assert (await bench.carry(read)).value == 7
+    await bench.sql("ALTER TABLE shed.things ALTER COLUMN size TYPE bigint")
+    for _ in range(3):
+        assert (await bench.carry(read)).value == 7
+    assert await bench.ask(SIZE, name="a") == 7
+
+
 async def test_a_refusal_of_a_constraint_is_raised_where_it_is_awaited(bench: Bench) -> None:
     async def adding(db: PostgresDatabase) -> None:
         await db.execute(ADD, name="a", size=1, refuse={"things_key": Taken(name="a")})

@@ -72,3 +72,25 @@ async def test_a_timer_of_a_refusal_does_not_outlive_the_next_request() -> None:
     assert not wire.closed
     protocol.connection_lost(None)
     assert timers[-1].cancelled() or protocol.timeout_keep_alive_task is None
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("target", [b"http://a:99999999/", b"foo://?x"])
+async def test_a_target_that_is_none_takes_no_place_of_the_shedder(target: bytes) -> None:
+    shedder = Shedder(SheddingSettings(), SystemClock())
+    product = make_product()
+    product = msgspec.structs.replace(product, door=Door(product.operations, shedder=shedder))
+    kind: Any = fronted(
+        bounded_protocol(max_head_bytes=8_192, head_timeout_s=5), Front(product, shedder)
+    )
+    config = uvicorn.Config(http_app(ShopEntry(), product), http=kind, lifespan="off")
+    protocol = kind(config=config, server_state=ServerState(), app_state={})
+    wire = Wire()
+    protocol.connection_made(wire)
+    protocol.data_received(b"GET " + target + b" HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    while not wire.written:
+        await asyncio.sleep(0)
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert shedder.counts.present == 0
+    protocol.connection_lost(None)

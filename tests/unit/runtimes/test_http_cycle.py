@@ -159,3 +159,14 @@ async def test_whom_an_application_calls_answers_through_it() -> None:
     exchange = Exchange(scope, None, RandomIds(1))  # type: ignore[arg-type]
     assert exchange.direct is not None
     assert DIRECT not in scope, "a mount would answer past whoever wraps its answers"
+
+
+async def test_an_answer_that_says_it_is_the_last_closes_the_connection() -> None:
+    def act(direct: Any) -> None:
+        assert direct.answer(413, [(b"connection", b"close"), LENGTH], b"no")
+
+    async with connected(answering(act)) as (protocol, wire):
+        protocol.data_received(POST)
+        await wire.await_bytes(b"no")
+        assert wire.written.count(b"connection: close") == 1
+        assert wire.closed

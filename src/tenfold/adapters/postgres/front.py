@@ -28,20 +28,29 @@ CREATE OR REPLACE FUNCTION {s}.tenfold_front_1(
 LANGUAGE plpgsql VOLATILE AS $$
 #variable_conflict use_column
 DECLARE
-    v_priority integer := (
-        SELECT q.priority FROM {s}.tenfold_queue q WHERE q.waits = 1
-        ORDER BY q.priority, q.id DESC LIMIT 1
-    );
-    v_floor bigint := p_now.floors[array_position(p_now.priorities, v_priority)];
+    v_lows bigint[] := p_now.priorities::bigint[] || -4294967296;
+    v_highs bigint[] := 4294967296 || p_now.priorities::bigint[];
+    v_known integer;
+    v_priority integer;
+    v_floor bigint;
     v_flying bigint[];
     v_busy text[];
     v_alone smallint;
-    v_aside boolean := EXISTS (
-        SELECT FROM {s}.tenfold_queue q WHERE q.waits >= 2 AND q.lane IS NOT NULL
-    );
 BEGIN
-    IF v_floor IS NULL
-        OR EXISTS (SELECT FROM {s}.tenfold_queue q WHERE q.waits = 1 AND q.priority > v_priority)
+    -- Above the floors, so that nothing is read again that was finished behind an open transaction.
+    SELECT count(*), max(r.priority), max(r.floor) INTO v_known, v_priority, v_floor
+    FROM unnest(p_now.priorities, p_now.floors) AS r (priority, floor)
+    WHERE EXISTS (
+        SELECT FROM {s}.tenfold_queue q
+        WHERE q.waits = 1 AND q.priority = r.priority AND q.id > r.floor
+    );
+    IF v_known <> 1
+        OR EXISTS (
+            SELECT FROM unnest(v_lows, v_highs) AS r (low, high) WHERE EXISTS (
+                SELECT FROM {s}.tenfold_queue q
+                WHERE q.waits = 1 AND q.priority > r.low AND q.priority < r.high
+            )
+        )
         OR EXISTS (SELECT FROM {s}.tenfold_queue q WHERE q.waits = 4)
         OR EXISTS (SELECT FROM {s}.tenfold_queue q WHERE q.holds)
     THEN
@@ -68,7 +77,9 @@ BEGIN
     FROM (
         SELECT q.id, q.lane, q.message_id, q.handler, q.generation, q.attempts, q.alone, q.body,
                q.lane IS NULL OR q.lane NOT IN (SELECT unnest(v_busy)) AND NOT (
-                   v_aside AND EXISTS (
+                   (SELECT EXISTS (
+                       SELECT FROM {s}.tenfold_queue a WHERE a.waits >= 2 AND a.lane IS NOT NULL
+                   )) AND EXISTS (
                        SELECT FROM {s}.tenfold_queue o
                        WHERE o.lane = q.lane AND o.waits >= 2 AND o.id < q.id
                    )

@@ -2,7 +2,8 @@
 
 asyncpg's own `fetch` goes through four calls more, for options that nothing here
 uses: a sixth of the processor time of a small read. What they do besides, for a
-statement whose tables have changed since it was prepared, is left to them.
+statement whose tables have changed since it was prepared, is left to them;
+inside a transaction, which has failed by that, the pool makes its connections anew.
 """
 
 from __future__ import annotations
@@ -14,8 +15,6 @@ import asyncpg
 
 __all__ = ["fetch"]
 
-_OUTDATED = (asyncpg.InvalidCachedStatementError, asyncpg.OutdatedSchemaCacheError)
-
 
 async def fetch(
     raw: asyncpg.Connection[Any], sql: str, values: Sequence[Any], most: int = 0
@@ -26,12 +25,16 @@ async def fetch(
     """
     connection: Any = raw
     protocol = connection._protocol
-    if protocol is None or connection._query_loggers:
+    if protocol is None or not protocol.is_connected():
+        raise asyncpg.InterfaceError("connection is closed")
+    if connection._query_loggers:
         rows: Sequence[Any] = await connection._execute(sql, values, most, None)
         return rows
     try:
         prepared = await connection._get_statement(sql, None)
         rows = await protocol.bind_execute(prepared, values, "", most, False, None)
-    except _OUTDATED:
+    except asyncpg.InvalidCachedStatementError:
+        if raw.is_in_transaction():  # which has ended by that: whoever has it begins again
+            raise
         rows = await connection._execute(sql, values, most, None)
     return rows

@@ -84,7 +84,7 @@ class PostgresStore:
         self._folding = Folding(self.session.schema, planner, 0)
         self._begin = _BEGIN + pool.begin_suffix
         self._head = 0
-        self._precedence = Precedence(self.session.schema)
+        self._precedence = Precedence(self.session.schema, pool.settings.lock_timeout_s)
         # Messages whose handler caught an error of a statement, which has ended the transaction:
         # they run again with a savepoint before each statement, so that they can go on.
         self._careful: OrderedDict[str, None] = OrderedDict()
@@ -133,15 +133,15 @@ class PostgresStore:
     async def _end_gathered(self, unit: Unit, value: Any) -> UnitResult:
         steps = self._steps(unit, value, self._generations(unit))
         folded = len(steps) == 1 and not self.pool.transaction_pooler
-        folded = folded and self._precedence.lock(unit.message_id) is None
+        folded = folded and self._precedence.lock(unit) is None
         pooled = await self.pool.take(True if folded else None, unit.deadline)
         try:
             if not folded:
                 await self._open(pooled, unit)
                 return await self._finish(pooled, unit, steps, value)
             position = await self._send(pooled, unit, steps[0], commits=True)
-        except UnitLostError:
-            self._lost_again(unit, self._folding.tables(unit.buffered))
+        except UnitLostError as error:
+            self._lost_again(unit, error, self._folding.tables(unit.buffered))
             raise
         finally:
             self.pool.give_back(pooled)
@@ -182,8 +182,7 @@ class PostgresStore:
                 pooled, unit, self._steps(unit, value, opened.generations), value
             )
         except Exception as error:
-            if isinstance(error, UnitLostError):
-                self._lost_again(unit, opened.written | self._folding.tables(unit.buffered))
+            self._lost_again(unit, error, opened.written | self._folding.tables(unit.buffered))
             await self._end_failed(pooled, unit, opened, error)
             raise
         finally:
@@ -192,7 +191,7 @@ class PostgresStore:
     async def _open(self, pooled: Pooled, unit: Unit) -> None:
         """Begin its transaction; ahead of the others where it has lost too often."""
         await self._execute(pooled, unit, self._begin)
-        lock = self._precedence.lock(unit.message_id)
+        lock = self._precedence.lock(unit)
         if lock is None:
             return
         try:
@@ -205,10 +204,10 @@ class PostgresStore:
                 "another one holds its tables. Nothing was committed, and it may be begun again."
             ) from error
 
-    def _lost_again(self, unit: Unit, tables: Iterable[str]) -> None:
+    def _lost_again(self, unit: Unit, error: Exception, tables: Iterable[str]) -> None:
         # A projection's tables have other names, and its entries are worked one after another.
-        if unit.projection is None:
-            self._precedence.note(unit.message_id, tables)
+        if unit.projection is None and error.__cause__ and is_conflict(error.__cause__):
+            self._precedence.note(unit, tables)
 
     async def _drive(
         self,
@@ -354,7 +353,7 @@ class PostgresStore:
             raise judged from error
 
     def _committed(self, unit: Unit, position: int, value: Any) -> UnitResult:
-        self._precedence.forget(unit.message_id)
+        self._precedence.forget(unit)
         if self._careful:
             self._careful.pop(unit.message_id, None)
         if position > self._head:
