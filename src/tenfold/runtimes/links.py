@@ -203,6 +203,16 @@ class ChildLink:
             self.say(self._unsaid.get())
 
     def _listen(self) -> None:
+        # A supervisor that dies with something unread resets the link, which reads as an error.
+        with contextlib.suppress(OSError):
+            self._hear()
+        # Nobody takes our place, and a new supervisor wants the port.
+        self._ask(DrainOrder(keep_idle=False))
+        # However busy the loop is, there is an end: two generations must not both go on.
+        threading.Event().wait(self.assignment.within_s)
+        os._exit(1)
+
+    def _hear(self) -> None:
         for line in self._lines:
             try:
                 order = _decode_order(line)
@@ -212,11 +222,6 @@ class ChildLink:
                 self._ask(order.order)
             elif not isinstance(order, Assignment) and self._on_metrics is not None:
                 self._on_metrics(order)
-        # Nobody takes our place, and a new supervisor wants the port.
-        self._ask(DrainOrder(keep_idle=False))
-        # However busy the loop is, there is an end: two generations must not both go on.
-        threading.Event().wait(self.assignment.within_s)
-        os._exit(1)
 
     def _ask(self, order: DrainOrder) -> None:
         with self._lock:
