@@ -165,6 +165,12 @@ async def measure(bench: Bench, rounds: int, jobs: int, noise: Noise) -> list[Fi
             name = names[(at + number) % len(names)]
             found[name].append(await sides[name]())
 
+    return _figures(found)
+
+
+def _figures(found: dict[str, list[dict[str, float]]]) -> list[Figure]:
+    """What the rounds showed, each side beside what it is compared with."""
+
     def values(side: str, key: str = "per_s") -> list[float]:
         return [each[key] for each in found[side]]
 
