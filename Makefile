@@ -36,7 +36,7 @@ run: $(READY_RUN) ## Start the store on http://127.0.0.1:8000 (PORT, TENFOLD_DAT
 	if [ -n "$${TOPOLOGY:-}" ]; then export TENFOLD_TOPOLOGY="$$TOPOLOGY"; fi; \
 	cd $(STORE) && exec ../../$(BIN)/tenfold run
 
-test: $(READY_DEV) ## Run the tests, but for those that run whole fleets for minutes
+test: $(READY_DEV) ## Run the tests, but for the campaigns, which run whole products for minutes
 	$(BIN)/pytest -n $(PYTEST_WORKERS) --dist worksteal -m "not campaign and not image" $(PYTEST_ARGS)
 
 check: $(READY_DEV) ## What CI runs: format, lint, types, import rules, all tests
@@ -45,7 +45,8 @@ check: $(READY_DEV) ## What CI runs: format, lint, types, import rules, all test
 	$(BIN)/mypy
 	$(BIN)/pyright
 	$(BIN)/lint-imports
-	$(BIN)/pytest -n $(PYTEST_WORKERS) --dist worksteal $(PYTEST_ARGS)
+	$(BIN)/pytest -n $(PYTEST_WORKERS) --dist worksteal -m "not campaign and not image" $(PYTEST_ARGS)
+	$(BIN)/pytest -m "campaign and not image" $(PYTEST_ARGS)
 
 format: $(READY_DEV) ## Format the code and mend what the linter can mend
 	$(BIN)/ruff format .

@@ -38,25 +38,32 @@ __all__ = [
 
 CAMPAIGNS = {
     "test_balancers.py",
+    "test_failing_disk.py",
     "test_growth_kills.py",
+    "test_import.py",
     "test_import_growth.py",
+    "test_kills.py",
     "test_measured.py",
     "test_mixed_versions.py",
     "test_overload.py",
+    "test_pause.py",
     "test_replica_histories.py",
     "test_rolling_migration.py",
     "test_rolling_restart.py",
+    "test_stopping.py",
     "test_store_processes.py",
     "test_supervisor.py",
 }
-"""Files whose tests run whole fleets for a while: left out of `make test`, which is run often."""
+"""Files of fault tests that run whole products for a while. They are left out of `make test`,
+which is run often, and `make check` runs them one after another, with the machine to themselves."""
+_FOLDERS = {"faults", "campaigns"}
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark the campaigns, before anything is left out by its marks."""
     for item in items:
-        if item.path.name in CAMPAIGNS:
+        if item.path.name in CAMPAIGNS and item.path.parent.name in _FOLDERS:
             item.add_marker(pytest.mark.campaign)
 
 

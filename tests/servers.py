@@ -31,12 +31,12 @@ from tenfold.runtimes.local_servers.replica import query
 from tenfold.runtimes.local_servers.start import RunningServers, start_local_servers
 from tenfold.runtimes.local_servers.state import Server, read_state
 from tenfold.runtimes.local_servers.wanted import ServerWants
+from tests.databases import database_of, drop_spares, fresh_database
 
 __all__ = [
     "OwnPostgres",
     "OwnValkey",
     "ReplicatedPostgres",
-    "fresh_database",
     "own_postgres",
     "own_valkey",
     "postgres_server",
@@ -128,34 +128,18 @@ def run_servers(request: pytest.FixtureRequest) -> Iterator[_RunServers]:
 # --- PostgreSQL ----------------------------------------------------------------------------------
 
 
-def _database_of(url: str, name: str) -> str:
-    return urlunsplit(urlsplit(url)._replace(path=f"/{name}"))
-
-
-@contextlib.contextmanager
-def fresh_database(server: str) -> Iterator[str]:
-    """An empty database of a server, dropped at the end, whoever is still connected to it."""
-    name = f"tenfold_test_{secrets.token_hex(6)}"
-    query(server, f'CREATE DATABASE "{name}" TEMPLATE template0', timeout_s=60)
-    try:
-        yield _database_of(server, name)
-    finally:
-        query(server, f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)', timeout_s=60)
-
-
 @pytest.fixture(scope="session")
-def postgres_server(request: pytest.FixtureRequest) -> str:
+def postgres_server(run_servers: _RunServers) -> Iterator[str]:
     """The URL of a server, at a database that tests leave alone."""
     given = os.environ.get("TENFOLD_TEST_POSTGRES_URL")
-    if given:
-        return given
-    servers: _RunServers = request.getfixturevalue("run_servers")
-    return servers.take("postgres").urls.database_url
+    url = given or run_servers.take("postgres").urls.database_url
+    yield url
+    drop_spares(url)
 
 
 @pytest.fixture
 def postgres_url(postgres_server: str) -> Iterator[str]:
-    """A fresh empty database for one test, dropped after it."""
+    """An empty database for one test."""
     with fresh_database(postgres_server) as url:
         yield url
 
@@ -167,18 +151,24 @@ class ReplicatedPostgres(NamedTuple):
     replica_url: str
 
 
-@pytest.fixture
-def replicated_postgres(request: pytest.FixtureRequest) -> Iterator[ReplicatedPostgres]:
-    """A fresh empty database on a primary and on its streaming replica."""
+@pytest.fixture(scope="session")
+def _replicated_server(run_servers: _RunServers) -> Iterator[tuple[str, str]]:
     url, replica = (os.environ.get(f"TENFOLD_TEST_{n}_URL") for n in ("POSTGRES", "REPLICA"))
     if not url or not replica:
-        servers: _RunServers = request.getfixturevalue("run_servers")
-        urls = servers.take("replicated").urls
+        urls = run_servers.take("replicated").urls
         url, replica = urls.database_url, urls.replica_urls[0]
+    yield url, replica
+    drop_spares(url)
+
+
+@pytest.fixture
+def replicated_postgres(_replicated_server: tuple[str, str]) -> Iterator[ReplicatedPostgres]:
+    """An empty database on a primary and on its streaming replica."""
+    url, replica = _replicated_server
     with fresh_database(url) as fresh:
         name = urlsplit(fresh).path[1:]
         _wait_replayed(url, replica)
-        yield ReplicatedPostgres(url=fresh, replica_url=_database_of(replica, name))
+        yield ReplicatedPostgres(url=fresh, replica_url=database_of(replica, name))
 
 
 def _wait_replayed(url: str, replica_url: str) -> None:

@@ -38,6 +38,7 @@ def test_what_is_done_to_the_store_goes_as_the_page_says(
 
 
 @pytest.mark.timeout(240)
+@pytest.mark.campaign
 @pytest.mark.skipif(
     shutil.which("curl") is None, reason="needs curl: install it (apt install curl)"
 )

@@ -140,6 +140,89 @@ def test_a_body_in_two_parts_is_refused_without_harm_to_what_follows(full: Full)
     assert full.entry.calls == []
 
 
+def test_a_body_that_looks_like_a_request_is_none(full: Full) -> None:
+    with socket.create_connection(("127.0.0.1", full.port), timeout=20) as connection:
+        connection.sendall(
+            PUT.partition(b"\r\n\r\n")[0].replace(b": 10", b": %d" % len(GET)) + b"\r\n\r\n"
+        )
+        time.sleep(0.05)  # so that the body comes alone
+        connection.sendall(GET)
+        assert status(read_answer(connection)) == 503
+        connection.sendall(LIVE)
+        assert status(read_answer(connection)) == 200
+
+
+@pytest.mark.parametrize("cut", [1, 5, len(GET) - 2])
+def test_a_head_in_two_parts_is_answered_once(full: Full, cut: int) -> None:
+    with socket.create_connection(("127.0.0.1", full.port), timeout=20) as connection:
+        connection.sendall(GET[:cut])
+        time.sleep(0.02)  # so that it comes in two parts
+        connection.sendall(GET[cut:])
+        assert status(read_answer(connection)) == 503
+        connection.sendall(LIVE)
+        assert status(read_answer(connection)) == 200
+
+
+def test_an_end_of_head_alone_is_no_request(full: Full) -> None:
+    with socket.create_connection(("127.0.0.1", full.port), timeout=20) as connection:
+        connection.sendall(b"\r\n")
+        time.sleep(0.02)
+        connection.sendall(GET)
+        assert status(read_answer(connection)) == 503
+
+
+def with_field(field: bytes) -> bytes:
+    return GET.replace(b"\r\n\r\n", b"\r\n" + field + b"\r\n\r\n")
+
+
+@pytest.mark.parametrize(
+    ("raw", "decided"),
+    [
+        (GET, True),
+        (GET.replace(b"newest", b"newest?a=%20b"), True),
+        (GET.replace(b"GET", b"POST"), False),  # no operation's
+        (with_field(b"Cookie: a=b; origin=c"), True),
+        (with_field(b"X-Content-Length: 5"), True),
+        (LIVE, False),
+        (HEAD, False),
+        (PUT, False),
+        (GET + GET, False),
+        (GET[:-2], False),
+        (b"\r\n" + GET, False),
+        (GET.replace(b"HTTP/1.1", b"HTTP/1.0"), False),
+        (GET.replace(b"\r\n", b"\n"), False),
+        (GET.replace(b"localhost", b"local\nhost"), False),
+        (GET.replace(b"localhost", b"local\0host"), False),
+        (GET.replace(b"/v1", b"http://localhost/v1"), False),
+        (GET.replace(b"newest", b"newest#x"), False),
+        (with_field(b"Content-Length: 0"), False),
+        (with_field(b"content-LENGTH:0"), False),
+        (with_field(b"Content-Length : 5"), False),
+        (with_field(b" Content-Length: 5"), False),
+        (with_field(b"Transfer-Encoding: chunked"), False),
+        (with_field(b"Origin: https://elsewhere.example"), False),
+        (with_field(b"Expect: 100-continue"), False),
+        (with_field(b"Connection: close"), False),
+        (with_field(b"Upgrade: websocket"), False),
+        (with_field(b"no colon"), False),
+    ],
+)
+def test_only_a_plain_request_is_turned_away_unparsed(raw: bytes, decided: bool) -> None:
+    full = Full()
+    front = Front(full.product, full.shedder)
+    assert not front.crowded
+    full.fill()
+    assert front.crowded
+    assert (front.turn_away(raw) is not None) is decided
+
+
+def test_who_has_room_is_not_turned_away_unparsed() -> None:
+    full = Full()
+    front = Front(full.product, full.shedder)
+    assert front.turn_away(GET) is None
+    assert full.shedder.counts.refused == 0
+
+
 def test_health_is_never_turned_away(full: Full) -> None:
     assert status(talk(full.port, LIVE)) == 200
 
@@ -195,14 +278,13 @@ def _microseconds(work: Callable[[], object], times: int) -> float:
 
 
 def test_a_refusal_at_the_front_costs_microseconds() -> None:
-    """Of the decision and the answer; reading the head and writing come on top."""
+    """Of the head, the decision and the answer; reading and writing come on top."""
     full = Full()
     front = Front(full.product, full.shedder)
     full.fill()
 
     def refuse() -> None:
-        assert front.arrive("GET", b"/v1/products/newest") is False
-        front.refusal(close=False)
+        assert front.turn_away(GET) is not None
 
     took_us = min(_microseconds(refuse, 2_000) for _ in range(5))
     print(f"\na refusal: {took_us:.2f} us")

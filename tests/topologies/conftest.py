@@ -11,18 +11,30 @@ import pytest
 from tests.faults.store_process import StoreProcess, free_port
 from tests.topologies.shop_client import Shop
 
-TOPOLOGIES = {
-    "prototype": {},
-    # Servers of its own, found or started as on a laptop: PostgreSQL with a replica, and Valkey.
-    "growth": {"TENFOLD_PROCESSES__WEB": "4", "TENFOLD_PROCESSES__WORKERS": "2"},
-}
+
+def processes(topology: str, web: int, workers: int) -> dict[str, str]:
+    return {
+        "TENFOLD_TOPOLOGY": topology,
+        "TENFOLD_PROCESSES__WEB": str(web),
+        "TENFOLD_PROCESSES__WORKERS": str(workers),
+    }
 
 
-@pytest.fixture(scope="session", params=list(TOPOLOGIES))
+# Growth has servers of its own, found or started as on a laptop: PostgreSQL with a replica, and
+# Valkey. Its whole fleet runs with the campaigns, with the machine to itself.
+TOPOLOGIES = [
+    pytest.param({"TENFOLD_TOPOLOGY": "prototype"}, id="prototype"),
+    pytest.param(processes("growth", web=2, workers=1), id="growth"),
+    pytest.param(
+        processes("growth", web=4, workers=2), id="growth of six", marks=pytest.mark.campaign
+    ),
+]
+
+
+@pytest.fixture(scope="session", params=TOPOLOGIES)
 def shop(request: pytest.FixtureRequest) -> Iterator[Shop]:
     """A client of the running store; every test of the session shares it."""
-    topology: str = request.param
-    settings = {"TENFOLD_TOPOLOGY": topology, **TOPOLOGIES[topology]}
+    settings: dict[str, str] = request.param
     with (
         TemporaryDirectory(prefix="tenfold-store-", ignore_cleanup_errors=True) as folder,
         StoreProcess(Path(folder) / "data", free_port(), settings=settings) as process,

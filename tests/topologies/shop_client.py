@@ -13,6 +13,7 @@ from uuid import uuid4
 
 T = TypeVar("T")
 _opener = build_opener(ProxyHandler({}))
+_PATIENCE_S = 20.0
 
 
 class Answer:
@@ -24,6 +25,12 @@ class Answer:
         self.text = body.decode(errors="replace")
         is_json = "json" in self.headers.get("content-type", "")
         self.body: Any = json.loads(body) if body and is_json else None
+
+    @property
+    def turned_away(self) -> bool:
+        """Whether nothing was done and it may be sent again."""
+        again = self.status == 503 and "retry-after" in self.headers
+        return again and self.body["outcome"] == "not_done"
 
     def __repr__(self) -> str:
         return f"{self.status} {self.body}"
@@ -79,8 +86,10 @@ class Shop:
         assert placed.status == 201, placed
 
         def ended() -> dict[str, Any] | None:
-            seen: dict[str, Any] = self.get(f"/v1/orders/{placed.body['id']}").body
-            return seen if seen["status"] != "placed" else None
+            seen = self.get(f"/v1/orders/{placed.body['id']}")
+            assert seen.status == 200, seen  # a problem has a status of its own
+            found: dict[str, Any] = seen.body
+            return found if found["status"] != "placed" else None
 
         return eventually(ended)
 
@@ -95,10 +104,18 @@ class Shop:
         body: bytes | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> Answer:
-        """Send one request as it is."""
+        """Send one request as it is; again a little later where the store has too much to do."""
         request = Request(
             self.base_url + path, data=body, method=method, headers=dict(headers or {})
         )
+        until = time.monotonic() + _PATIENCE_S
+        while True:
+            answer = self._send(request)
+            if not answer.turned_away or time.monotonic() > until:
+                return answer
+            time.sleep(float(answer.headers["retry-after"]))
+
+    def _send(self, request: Request) -> Answer:
         try:
             with _opener.open(request, timeout=30) as reply:
                 return Answer(reply.status, dict(reply.headers), reply.read())

@@ -107,7 +107,14 @@ class _Fronted(BoundedHttpProtocol):
             self.acceptor.accept(self.loop, self._another)
 
     def data_received(self, data: bytes) -> None:
-        """Read on."""
+        """Read on, past the parser where all of it is one request that is turned away."""
+        if self.front.crowded and self._awaits_request():
+            answer = self.front.turn_away(data)
+            if answer is not None:
+                self._in_head = False
+                self._unwatch()
+                self._turn_away(answer)
+                return
         self._data = data
         super().data_received(data)
         self._data = b""
@@ -144,13 +151,29 @@ class _Fronted(BoundedHttpProtocol):
             super().on_message_complete()
             return
         self._refused = False
-        self.server_state.total_requests += 1
-        if self.parser.should_keep_alive():
-            self.transport.write(self.front.refusal(close=False))
-            self._rest(self.timeout_keep_alive)
-        else:
-            self.transport.write(self.front.refusal(close=True))
+        keep_alive = self.parser.should_keep_alive()
+        self._turn_away(self.front.refusal(close=not keep_alive))
+        if not keep_alive:
             self.transport.close()
+
+    def _turn_away(self, answer: bytes) -> None:
+        self.server_state.total_requests += 1
+        self.transport.write(answer)
+        self._rest(self.timeout_keep_alive)
+
+    def _awaits_request(self) -> bool:
+        """Whether all that came before was answered, and the parser has nothing of a next one."""
+        if self._in_head:
+            if self._head_bytes:  # perhaps only empty lines
+                return False
+        elif self._in_body:
+            return False
+        cycle = self.cycle
+        return (
+            (cycle is None or cycle.response_complete)
+            and not self.drain.began
+            and not self.transport.is_closing()
+        )
 
     def _another(self) -> BoundedHttpProtocol:
         return type(self)(

@@ -282,7 +282,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         """
         self._closes_at = closes_at = self.loop.time() + seconds
         timer = self.timeout_keep_alive_task
-        if timer is not None and timer.when() > closes_at:
+        if timer is not None and timer.when() > closes_at + _SOON_S:
             timer.cancel()
             timer = None
         if timer is None:

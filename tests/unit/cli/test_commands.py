@@ -80,6 +80,7 @@ LOOKS = [
 ]
 
 
+@pytest.mark.campaign
 def test_whoever_looks_at_a_stopped_product_runs_none_of_its_work(pad: Any) -> None:
     pad.change(
         "    @job(attempts=1)\n",

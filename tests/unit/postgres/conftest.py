@@ -28,8 +28,8 @@ async def proxy(postgres_url: str) -> AsyncIterator[Proxy]:
 
 @pytest.fixture
 async def proxied(postgres_url: str, proxy: Proxy) -> AsyncIterator[Bench]:
-    """Through the proxy."""
+    """Through the proxy, on one connection: none that is opened beside it is counted."""
     async with opened(postgres_url):
         pass
-    async with opened(proxy.url, make=False) as made:
+    async with opened(proxy.url, make=False, size=1) as made:
         yield made

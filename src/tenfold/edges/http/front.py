@@ -6,7 +6,8 @@ scope, no body.
 
 from __future__ import annotations
 
-from typing import Literal
+import re
+from typing import Final, Literal
 
 import msgspec
 
@@ -21,6 +22,16 @@ __all__ = ["ARRIVAL", "Front"]
 
 ARRIVAL = "tenfold.arrival"
 """Where a scope has the arrival of its request, if the server has taken it on."""
+
+_WHOLE: Final = re.compile(
+    rb"(GET|POST|PUT|PATCH|DELETE) (/[!\"$-~]*+) HTTP/1\.1\r\n"
+    rb"(?:(?!(?i:content-length|transfer-encoding|connection|origin|expect|upgrade):)"
+    rb"[!#$%&'*+.^_`|~0-9A-Za-z-]++:[^\r\n\0]*+\r\n)*+\r\n"
+)
+"""A request without a body, whose refusal needs nothing of its fields (RFC 9112, sections 2 to 5).
+
+Strict: what it does not match is left to the parser, which knows every spelling.
+"""
 
 
 class Front:
@@ -43,6 +54,27 @@ class Front:
         self._refusals = [(_refusal(after_s, b""), _refusal(after_s, _CLOSE)) for after_s in (1, 2)]
         self._turn = 0
 
+    @property
+    def crowded(self) -> bool:
+        """Whether somebody may have to be turned away."""
+        return not self._shedder.calm
+
+    def turn_away(self, data: bytes) -> bytes | None:
+        """The whole answer to a request that is not taken on; None for one that may be.
+
+        Args:
+            data: all that came on a connection where nothing else was left over. Where it is more
+                or less than one request without a body, or one of a page elsewhere, which must
+                be told that it may read the answer, nothing is decided here.
+        """
+        found = _WHOLE.fullmatch(data)
+        if found is None:
+            return None
+        method, target = found.groups()
+        if self._is_taken_on(method.decode("ascii"), target) is not False:
+            return None
+        return self.refusal(close=False)
+
     def arrive(self, method: str, target: bytes) -> Arrival | Literal[False] | None:
         """Take a request on; None for one that is no operation's, and is not counted.
 
@@ -53,18 +85,8 @@ class Front:
         shedder = self._shedder
         if shedder.calm:
             return shedder.take(self._tenant)
-        try:
-            place, _ = self._routes.find(target.partition(b"?")[0])
-        except HttpError:
-            return None
-        found = place.methods.get(method) if place is not None else None
-        if found is None:
-            return None
-        name, weight = found
-        if shedder.admits(weight, self._tenant):
-            return shedder.take(self._tenant)
-        self._observe(name, "shed", 0.0)
-        return False
+        taken = self._is_taken_on(method, target)
+        return shedder.take(self._tenant) if taken else taken
 
     def refusal(self, *, close: bool) -> bytes:
         """The whole answer to a request that was turned away.
@@ -74,6 +96,21 @@ class Front:
         """
         self._turn ^= 1
         return self._refusals[self._turn][close]
+
+    def _is_taken_on(self, method: str, target: bytes) -> bool | None:
+        """Whether there is room for it; None for one that is no operation's."""
+        try:
+            place, _ = self._routes.find(target.partition(b"?")[0])
+        except HttpError:
+            return None
+        found = place.methods.get(method) if place is not None else None
+        if found is None:
+            return None
+        name, weight = found
+        if self._shedder.admits(weight, self._tenant):
+            return True
+        self._observe(name, "shed", 0.0)
+        return False
 
 
 _CLOSE = b"connection: close\r\n"
