@@ -15,6 +15,7 @@ from tests.servers import (  # the fixtures of real servers
     postgres_server,
     postgres_url,
     replicated_postgres,
+    replicated_server,
     run_servers,
     valkey_numbers,
     valkey_server,
@@ -30,6 +31,7 @@ __all__ = [
     "postgres_server",
     "postgres_url",
     "replicated_postgres",
+    "replicated_server",
     "run_servers",
     "valkey_server",
     "valkey_url",
@@ -45,6 +47,7 @@ CAMPAIGNS = {
     "test_kills.py",
     "test_measured.py",
     "test_mixed_versions.py",
+    "test_move.py",
     "test_overload.py",
     "test_pause.py",
     "test_replica_histories.py",
@@ -54,9 +57,9 @@ CAMPAIGNS = {
     "test_store_processes.py",
     "test_supervisor.py",
 }
-"""Files of fault tests that run whole products for a while. They are left out of `make test`,
+"""Files of tests that run whole products for a while. They are left out of `make test`,
 which is run often, and `make check` runs them one after another, with the machine to themselves."""
-_FOLDERS = {"faults", "campaigns"}
+_FOLDERS = {"faults", "campaigns", "topologies"}
 
 
 @pytest.hookimpl(tryfirst=True)

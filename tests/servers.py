@@ -42,6 +42,7 @@ __all__ = [
     "postgres_server",
     "postgres_url",
     "replicated_postgres",
+    "replicated_server",
     "run_servers",
     "valkey_server",
     "valkey_url",
@@ -152,7 +153,7 @@ class ReplicatedPostgres(NamedTuple):
 
 
 @pytest.fixture(scope="session")
-def _replicated_server(run_servers: _RunServers) -> Iterator[tuple[str, str]]:
+def replicated_server(run_servers: _RunServers) -> Iterator[tuple[str, str]]:
     url, replica = (os.environ.get(f"TENFOLD_TEST_{n}_URL") for n in ("POSTGRES", "REPLICA"))
     if not url or not replica:
         urls = run_servers.take("replicated").urls
@@ -162,9 +163,9 @@ def _replicated_server(run_servers: _RunServers) -> Iterator[tuple[str, str]]:
 
 
 @pytest.fixture
-def replicated_postgres(_replicated_server: tuple[str, str]) -> Iterator[ReplicatedPostgres]:
+def replicated_postgres(replicated_server: tuple[str, str]) -> Iterator[ReplicatedPostgres]:
     """An empty database on a primary and on its streaming replica."""
-    url, replica = _replicated_server
+    url, replica = replicated_server
     with fresh_database(url) as fresh:
         name = urlsplit(fresh).path[1:]
         _wait_replayed(url, replica)

@@ -177,7 +177,6 @@ def test_a_store_that_stands_still_is_moved_and_left_as_it_was(
     assert "has been moved to" in refused(data, postgres_url)
 
 
-@pytest.mark.campaign
 def test_a_store_moves_while_customers_order(
     data: Path, running: StoreProcess, postgres_url: str
 ) -> None:
@@ -202,7 +201,6 @@ def test_a_store_moves_while_customers_order(
     _goes_on_there(data.parent / "there", postgres_url, customers.promised)
 
 
-@pytest.mark.campaign
 def test_who_is_started_on_the_target_beforehand_serves_after_the_switch(
     data: Path, running: StoreProcess, postgres_url: str
 ) -> None:
@@ -263,7 +261,6 @@ def _goes_on_there(folder: Path, url: str, promised: list[str]) -> None:
     assert sorted(mails) == sorted(confirmed)
 
 
-@pytest.mark.campaign
 def test_a_move_that_was_killed_goes_on(
     data: Path, running: StoreProcess, postgres_url: str
 ) -> None:
@@ -322,7 +319,6 @@ def command(data: Path, *words: str) -> str:
     return done.stdout
 
 
-@pytest.mark.campaign
 def test_a_projection_answers_from_the_same_generation(
     data: Path, running: StoreProcess, postgres_url: str
 ) -> None:
@@ -351,7 +347,6 @@ def test_a_row_that_the_target_cannot_store_is_named(data: Path, postgres_url: s
     assert moved(data, postgres_url)["pause_s"] == 0
 
 
-@pytest.mark.campaign
 def test_a_target_that_is_altered_meanwhile_is_told(
     data: Path, running: StoreProcess, postgres_url: str
 ) -> None:

@@ -75,6 +75,7 @@ def test_an_option_before_the_word_is_not_lost(pages: Any) -> None:
     assert "An option stands before `up`" in done.stderr
 
 
+@pytest.mark.campaign
 def test_a_server_gets_what_new_code_needs_and_the_rest_when_it_is_said(shop: Shop) -> None:
     assert shop("up").stdout == "items 0001 Items.\n1 applied.\n"
     shop.write(2)

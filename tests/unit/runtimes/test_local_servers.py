@@ -205,6 +205,7 @@ def test_a_server_that_somebody_else_started_on_the_data_is_used_and_left_alone(
     keeper.stop_processes("postgres", [(primary.pid, primary.born)])
 
 
+@pytest.mark.campaign
 def test_what_was_committed_survives_a_kill_of_the_server(
     own_postgres: Callable[..., OwnPostgres],
 ) -> None:
@@ -237,6 +238,7 @@ def test_a_paused_server_answers_nobody_until_it_goes_on(
         assert client.ping()
 
 
+@pytest.mark.campaign
 def test_a_replica_that_cannot_follow_any_more_is_made_anew(
     own_postgres: Callable[..., OwnPostgres],
 ) -> None:
@@ -248,6 +250,7 @@ def test_a_replica_that_cannot_follow_any_more_is_made_anew(
     _until(lambda: _replayed(server.replica_urls[0], "SELECT n = 1 FROM later"))
 
 
+@pytest.mark.campaign
 def test_a_replica_of_another_primary_is_made_anew(
     own_postgres: Callable[..., OwnPostgres],
 ) -> None:
