@@ -207,10 +207,9 @@ def test_workers_alone_listen_nowhere(tmp_path: Path) -> None:
 
 
 def test_a_stop_during_the_start_ends_everything(tmp_path: Path) -> None:
-    never = "import time\ntime.sleep(600)\n"
+    never = "import time\nprint('it never begins')\ntime.sleep(600)\n"
     with Supervised(tmp_path, app=never) as supervised:
-        while not (supervised.data / "lock").exists():
-            time.sleep(0.01)
+        supervised.await_said("it never begins")
         supervised.send(signal.SIGTERM)
         assert supervised.process.wait(_SOON_S) == 0
         with Supervised(tmp_path) as again:
