@@ -16,7 +16,7 @@ from tenfold.cli.app import app
 from tenfold.cli.entry import Exit
 from tenfold.path.limits import LimitSettings
 from tenfold.path.stops import Stops
-from tenfold.ports import control
+from tenfold.ports import frames
 from tenfold.runtimes.local_servers.environment import decide_given
 from tenfold.runtimes.reading import _PREFIXES, _VARIABLES
 from tenfold.runtimes.topology import Topology
@@ -100,14 +100,14 @@ def test_every_command_and_exit_code_is_there() -> None:
         assert f"\n| {code.value} |" in text
 
 
-def test_the_frames_of_the_control_socket_are_those_that_are_sent() -> None:
-    text = page("control-socket.md")
-    assert f"# Control socket, version {control.VERSION}\n" in text
-    assert f"{control.MAX_FRAME_BYTES:,}" in text
-    for frame in control.Frame.__subclasses__():
+def test_the_frames_are_those_that_are_sent() -> None:
+    text = page("frames.md")
+    assert f"# Frames, version {frames.VERSION}\n" in text
+    assert f"{frames.MAX_FRAME_BYTES:,}" in text
+    for frame in frames.Frame.__subclasses__():
         tag = frame.__struct_config__.tag
         (row,) = re.findall(rf"^\| `{tag}` \|.*$", text, re.MULTILINE)
-        named = re.findall(r"`(\w+)`(?=:| int| str| map| float| bool)", row)
+        named = re.findall(r"`(\w+)`(?=:| int| str| map| float| bool| bytes)", row)
         assert named == [field.name for field in msgspec.structs.fields(frame)]
 
 

@@ -25,6 +25,8 @@ def processes(topology: str, web: int, workers: int) -> dict[str, str]:
 TOPOLOGIES = [
     pytest.param({"TENFOLD_TOPOLOGY": "prototype"}, id="prototype"),
     pytest.param(processes("growth", web=2, workers=1), id="growth"),
+    # Two gateways before four services, on servers of its own too.
+    pytest.param({"TENFOLD_TOPOLOGY": "scale"}, id="scale"),
     pytest.param(
         processes("growth", web=4, workers=2), id="growth of six", marks=pytest.mark.campaign
     ),

@@ -37,9 +37,9 @@ _MISTAKES = frozenset(
 _UNAVAILABLE = frozenset(
     (
         "admit.overloaded",
-        "control.lost",
-        "control.protocol",
-        "control.unavailable",
+        "call.lost",
+        "call.protocol",
+        "call.unavailable",
         "run.not_supervised",
     )
 )

@@ -5,17 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from datetime import timedelta
-from typing import Any, Protocol
+from typing import Any, TypeVar
 
 import msgspec
 
-from tenfold.contracts.contract import OperationSpec
 from tenfold.contracts.envelope import OPERATOR, Envelope
 from tenfold.contracts.errors import (
-    CallInsideUnitOfWorkError,
-    CommandFromCommandError,
     DeadlineExceededError,
     HandlerFaultError,
     OverloadedError,
@@ -28,17 +25,18 @@ from tenfold.path.admit import (
     KEY_LIFE,
     QUEUED_KEY_LIFE,
     decide_admission,
-    decide_who,
     reply_key,
 )
+from tenfold.path.calling import Settled, decide_call, decide_call_key
 from tenfold.path.door import Door
 from tenfold.path.entry import Incoming, Reply
-from tenfold.path.handle import deadline_error, decide_outcome
+from tenfold.path.forwarding import outgoing_of, question_of, reply_of
+from tenfold.path.handle import deadline_error, decide_outcome, silent_error
 from tenfold.path.kept import Trail
 from tenfold.path.limit import Limit, SharedTimer
 from tenfold.path.limits import Allowance
-from tenfold.path.module import ModuleRuntime, new_trace
-from tenfold.path.operations import CompiledOperation
+from tenfold.path.module import new_trace
+from tenfold.path.operations import CompiledOperation, Operation, RemoteOperation
 from tenfold.path.positions import SEEN, Positions, merge_tokens
 from tenfold.path.proxies import CallOptions, Proxy
 from tenfold.path.shedding import Arrival
@@ -46,20 +44,13 @@ from tenfold.path.stops import Stops
 from tenfold.ports.clock import Clock, Ids, text_of
 from tenfold.ports.unit import CURRENT, Message
 
-__all__ = ["Calls", "decide_call_key"]
+__all__ = ["Calls"]
 
 _QUERY = Kind.QUERY  # an enumeration's attribute costs more than a name
+_PATIENCE_S = 0.5
+"""Beyond its time, how long a call to another process is waited for."""
+_T = TypeVar("_T")
 _log = logging.getLogger("tenfold.path")
-
-
-class Settled(Protocol):
-    """Waits for the events that end what a command set off."""
-
-    async def __call__(
-        self, module: ModuleRuntime, names: list[str], order_key: str, tenant: str, wait_s: float
-    ) -> bool:
-        """True once one of them was published with this key; False when the time is up."""
-        ...
 
 
 class Calls:
@@ -67,7 +58,7 @@ class Calls:
 
     def __init__(
         self,
-        operations: Mapping[str, CompiledOperation],
+        operations: Mapping[str, Operation],
         *,
         clock: Clock,
         ids: Ids,
@@ -128,7 +119,7 @@ class Calls:
         # What the process's own code calls, such as a mount, has been let in with its request.
         if refused is None and door is not None and not incoming.internal:
             try:
-                if operation.target in door.limited:
+                if operation.target in door.limited and not incoming.counted:
                     allowances = await door.count(
                         operation.target, incoming.principal, incoming.tenant, incoming.address
                     )
@@ -145,7 +136,10 @@ class Calls:
         self._in_flight += 1
         self._idle.clear()
         try:
-            reply = await self._carry(operation, incoming, timeout_s, arrival)
+            if isinstance(operation, CompiledOperation):
+                reply = await self._carry(operation, incoming, timeout_s, arrival)
+            else:
+                reply = await self._forward(operation, incoming, timeout_s, arrival)
         finally:
             if arrival is not None:
                 arrival.leave()
@@ -170,7 +164,7 @@ class Calls:
         return Proxy(spec_name, names, caller, CallOptions())
 
     def _admit(
-        self, operation: CompiledOperation, incoming: Incoming, timeout_s: float
+        self, operation: Operation, incoming: Incoming, timeout_s: float
     ) -> TenfoldError | None:
         if self._draining:
             return OverloadedError(
@@ -216,6 +210,7 @@ class Calls:
         deadline = time.monotonic() + timeout_s
         message = Message(envelope, operation.kind, operation.module.name, deadline, None)
         message.host = operation.module
+        message.decision = incoming.decision
         try:
             reply = await self._run_limited(operation, message, incoming, timeout_s, arrival)
         except TenfoldError as error:
@@ -232,6 +227,34 @@ class Calls:
             return await self._wait(operation, incoming, reply)
         return reply
 
+    async def _forward(
+        self,
+        operation: RemoteOperation,
+        incoming: Incoming,
+        timeout_s: float,
+        arrival: Arrival | None,
+    ) -> Reply:
+        """Let the process that hosts its module carry a call that came in here.
+
+        A command without a key gets one, so that it happens once even if a process is
+        lost over it and another is asked.
+        """
+        trace = new_trace(self._ids, incoming.trace)
+        key = incoming.idempotency_key
+        if key is None and not operation.is_query:
+            key = text_of(self._ids.uuid())
+        outgoing = outgoing_of(incoming, trace, key, timeout_s)
+        # The one who carries it has as long; this is for one who says nothing any more.
+        patience_s = timeout_s + (incoming.wait_s or 0.0) + _PATIENCE_S
+        returned = await self._limited(
+            operation.target,
+            operation.peer.call(outgoing),
+            patience_s,
+            arrival,
+            lambda: silent_error(operation.target, patience_s, operation.is_query),
+        )
+        return reply_of(returned, trace, incoming.position)
+
     async def _run_limited(
         self,
         operation: CompiledOperation,
@@ -240,14 +263,31 @@ class Calls:
         timeout_s: float,
         arrival: Arrival | None,
     ) -> Reply:
-        """Run it with the one timer that a message has which came in.
+        """Run it with the one timer that a message has which came in."""
+        return await self._limited(
+            operation.target,
+            self._run(operation, message, incoming),
+            timeout_s,
+            arrival,
+            lambda: deadline_error(operation.target, timeout_s, message),
+        )
+
+    async def _limited(
+        self,
+        target: str,
+        work: Coroutine[Any, Any, _T],
+        timeout_s: float,
+        arrival: Arrival | None,
+        late_error: Callable[[], TenfoldError],
+    ) -> _T:
+        """Do what one message asks for within its time.
 
         Where it is one of those that the process has taken on, how long it took is told.
         """
         late = failed = False
         limit = Limit(timeout_s, self._timer)
         try:
-            return await limit.run(self._run(operation, message, incoming))
+            return await limit.run(work)
         except Refusal:  # an expected no says nothing of how much this process can do
             raise
         except TimeoutError as error:
@@ -255,7 +295,7 @@ class Calls:
                 failed = True
                 raise
             late = True
-            raise deadline_error(operation.target, timeout_s, message) from error
+            raise late_error() from error
         except DeadlineExceededError:
             late = True
             raise
@@ -264,7 +304,7 @@ class Calls:
             raise
         finally:
             if arrival is not None and self._door is not None and self._door.shedder is not None:
-                self._door.shedder.end(operation.target, arrival, late=late, failed=failed)
+                self._door.shedder.end(target, arrival, late=late, failed=failed)
 
     async def _run(
         self, operation: CompiledOperation, message: Message, incoming: Incoming
@@ -303,7 +343,7 @@ class Calls:
                 incoming.tenant,
                 key,
                 incoming.arguments,
-                message.envelope.at + KEY_LIFE,
+                message.envelope.at + (QUEUED_KEY_LIFE if incoming.queued else KEY_LIFE),
             ),
         )
         return Reply(
@@ -330,6 +370,7 @@ class Calls:
         if not settled or declaration.created is None:
             return msgspec.structs.replace(reply, settled=settled)
         read = self._operations[f"{module.name}.{declaration.created}"]
+        assert isinstance(read, CompiledOperation), "it is of the same module"
         again = Incoming(
             operation=read.spec,
             arguments=read.bind((reply.value.id,), {}),
@@ -338,6 +379,8 @@ class Calls:
             internal=incoming.internal,
             trace=reply.trace,
             position=reply.position,
+            # The event that ended it is known of here, and perhaps not yet on a replica.
+            decision=True,
         )
         try:
             latest = await self._carry(read, again, read.timeout_s)
@@ -349,7 +392,7 @@ class Calls:
 
     async def _from_outside(
         self,
-        operation: CompiledOperation,
+        operation: Operation,
         options: CallOptions,
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
@@ -372,7 +415,7 @@ class Calls:
 
     async def _from_message(
         self,
-        operation: CompiledOperation,
+        operation: Operation,
         parent: Message,
         options: CallOptions,
         args: tuple[Any, ...],
@@ -383,6 +426,8 @@ class Calls:
         if refused is not None:
             raise refused
         arguments = operation.bind(args, kwargs)
+        if not isinstance(operation, CompiledOperation):
+            return await self._ask(operation, parent, options, arguments)
         sender = parent.envelope
         kind = operation.kind
         module = operation.module
@@ -430,66 +475,37 @@ class Calls:
         )
         return outcome.value
 
-
-def decide_call(operation: CompiledOperation, parent: Message) -> TenfoldError | None:
-    """Whether a module's handler may make this call now; the error where not."""
-    unit = parent.unit
-    if unit is not None and unit.session is not None:
-        unit.broken = CallInsideUnitOfWorkError(
-            f"{parent.envelope.target} called {operation.target} after its unit of work had begun, "
-            "which would hold its database while another module works. Nothing was committed. "
-            "Gather first: move the call above the handler's first statement on self.db; or "
-            "enqueue a job that makes it afterwards."
+    async def _ask(
+        self,
+        operation: RemoteOperation,
+        parent: Message,
+        options: CallOptions,
+        arguments: msgspec.Struct,
+    ) -> Any:
+        """A call of one module to another that lives in another process."""
+        trail = parent.trail
+        decision, key = False, None
+        if operation.is_query:
+            decision = options.decision and (parent.decision or parent.kind is not _QUERY)
+            if trail is not None:
+                trail = trail.on(operation)
+        else:
+            found = decide_call_key(operation, parent, options.key)
+            if isinstance(found, TenfoldError):
+                raise found
+            key = found
+            parent.effects = True
+        returned = await operation.peer.call(
+            question_of(
+                operation.spec,
+                arguments,
+                parent,
+                trace=new_trace(self._ids, parent.envelope.trace),
+                key=key,
+                decision=decision,
+                position=None if trail is None else trail.token,
+            )
         )
-        return unit.broken
-    who = operation.who
-    if who not in ("anyone", "internal"):
-        refused = decide_who(operation.target, who, parent.envelope.principal, True)
-        if refused is not None:
-            return refused
-    if time.monotonic() >= parent.deadline:
-        return DeadlineExceededError(
-            f"The deadline of {parent.envelope.target} passed before it called "
-            f"{operation.target}. Nothing was done there."
-        )
-    return None
-
-
-def decide_call_key(
-    operation: CompiledOperation, parent: Message, wanted: str | None
-) -> str | TenfoldError:
-    """The key under which a handler's call of a command happens once; the error where it may not.
-
-    Background work has a durable identity, so that its message's id makes the
-    key, together with the handler (an event has many), the operation called and
-    how often this handler has called it: run again, the call answers as the
-    first time, even where an earlier call to another operation is now left out.
-    Two calls of one operation that change places are refused, not repeated. A
-    command may call commands only if it requires a key itself.
-    """
-    if parent.calls is None:
-        parent.calls = {}
-    step = parent.calls[operation.target] = parent.calls.get(operation.target, 0) + 1
-    place = f"{parent.envelope.target}:{operation.target}:{step}"
-    if parent.kind in (Kind.JOB, Kind.EVENT, Kind.SCHEDULE):
-        return wanted or f"{parent.envelope.id}:{place}"
-    required = (
-        parent.kind is Kind.COMMAND
-        and parent.envelope.idempotency_key is not None
-        and _requires_key(parent)
-    )
-    if required:
-        return wanted or f"{parent.envelope.idempotency_key}:{place}"
-    return CommandFromCommandError(
-        f"{parent.envelope.target} is a {parent.kind.value} and called the command "
-        f"{operation.target}. Were it sent again, the call would happen twice. Nothing was "
-        "done. Call it from a job that this handler enqueues, or declare the command with "
-        'key="required".'
-    )
-
-
-def _requires_key(parent: Message) -> bool:
-    spec: OperationSpec | None = parent.host.contract.operations.get(
-        parent.envelope.target.partition(".")[2]
-    )
-    return spec is not None and spec.declaration.key == "required"
+        if operation.is_query and trail is not None:
+            trail.shows = merge_tokens(trail.shows, returned.position)
+        return returned.value

@@ -25,6 +25,7 @@ class Incoming(Struct):
     long the caller would wait for the outcome of what a command sets off.
     `address` is the client's, for limits that count by it. `arrival` is set where
     the edge took the call on before it had read it; whoever made it ends it.
+    `counted`, `decision` and `queued` go with a call from another process: see `Outgoing`.
     """
 
     operation: OperationSpec
@@ -39,6 +40,9 @@ class Incoming(Struct):
     wait_s: float | None = None
     address: str | None = None
     arrival: Arrival | None = None
+    counted: bool = False
+    decision: bool = False
+    queued: bool = False
 
 
 class Reply(Struct):

@@ -18,10 +18,19 @@ from tenfold.path.arguments import argument_binder, result_checker
 from tenfold.path.handle import as_fault, handle_in_unit, undeclared
 from tenfold.path.module import ModuleRuntime
 from tenfold.path.turns import Turns
+from tenfold.ports.peers import Peer
 from tenfold.ports.records import ReplyKey, StoredReply
 from tenfold.ports.unit import CURRENT, Message, Unit
 
-__all__ = ["Answers", "CompiledOperation", "Dropping", "Outcome", "compile_operations"]
+__all__ = [
+    "Answers",
+    "CompiledOperation",
+    "Dropping",
+    "Operation",
+    "Outcome",
+    "RemoteOperation",
+    "compile_operations",
+]
 
 _astuple = msgspec.structs.astuple
 
@@ -52,6 +61,29 @@ class Dropping(Protocol):
     async def committed(self, message: Message, arguments: Any, unit: Unit) -> None:
         """Drop them now, within a bound. Never raises but for a cancellation."""
         ...
+
+
+class RemoteModule(msgspec.Struct, frozen=True):
+    """A module that another process hosts, as far as it matters here."""
+
+    name: str
+
+
+class RemoteOperation:
+    """One operation of a module that another process hosts."""
+
+    __slots__ = ("bind", "is_query", "kind", "module", "peer", "spec", "target", "timeout_s", "who")
+
+    def __init__(self, module: str, spec: OperationSpec, peer: Peer) -> None:
+        self.module = RemoteModule(module)
+        self.spec = spec
+        self.target = f"{module}.{spec.name}"
+        self.who = spec.declaration.who
+        self.timeout_s = spec.declaration.timeout_s
+        self.kind = spec.kind
+        self.is_query = spec.kind is Kind.QUERY
+        self.bind = argument_binder(spec)
+        self.peer = peer
 
 
 class CompiledOperation:
@@ -212,6 +244,9 @@ class CompiledOperation:
         if isinstance(error, TenfoldError) or not isinstance(error, Exception):
             return error
         return as_fault(self.target, error)
+
+
+Operation = CompiledOperation | RemoteOperation
 
 
 def compile_operations(module: ModuleRuntime) -> dict[str, CompiledOperation]:

@@ -53,7 +53,9 @@ class BackgroundWork:
         opened: Mapping[str, OpenedModule],
         limits: QueueLimits,
         witness: Witness | None,
+        service: str = "",
     ) -> None:
+        self._service = service
         self._around = around
         self._stores = stores
         self._shapes = shapes
@@ -140,7 +142,7 @@ class BackgroundWork:
         for worker in self.workers.values():
             worker.start()
         self._listen_to_jumps()
-        await self._stores.lead(self._lead, self._follow_again)
+        await self._stores.lead(self._lead, self._follow_again, self._service)
 
     async def _lead(self) -> None:
         """Begin what only one process does at a time."""

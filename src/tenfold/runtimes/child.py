@@ -19,6 +19,7 @@ from pathlib import Path
 import uvloop
 
 from tenfold.contracts.errors import TenfoldError
+from tenfold.edges.frames import FrameServer
 from tenfold.observe.logs import configure_logs
 from tenfold.runtimes.draining import Drain, DrainOrder
 from tenfold.runtimes.gathering import ProcessMetrics
@@ -27,6 +28,7 @@ from tenfold.runtimes.preparing import Phase, prepare
 from tenfold.runtimes.process import RunningProduct, hosted
 from tenfold.runtimes.roles import Role
 from tenfold.runtimes.server import StopWish, serve_http, signals
+from tenfold.runtimes.services import Place
 from tenfold.runtimes.topology import Product, load_product
 
 __all__ = ["main"]
@@ -78,7 +80,8 @@ async def _do(product: Product, assignment: Assignment, link: ChildLink) -> None
         link.on_stop(stop)
         beating: asyncio.Task[None] | None = None
         try:
-            async with hosted(product, assignment.role) as process:
+            place = _place(product, assignment)
+            async with hosted(product, assignment.role, place=place) as process:
                 beating = asyncio.create_task(_beat(link))
                 await _run(process, assignment, link, wish)
         finally:
@@ -94,6 +97,9 @@ async def _run(
         link.say(Ready())
         await wish.asked.wait()
         return
+    if assignment.service:
+        await _answer_calls(process, assignment, link, wish)
+        return
     with socket.socket(fileno=assignment.listener) as listener:
         await serve_http(
             process,
@@ -103,6 +109,32 @@ async def _run(
             drain=Drain(),
             metrics=metrics.text,
         )
+
+
+def _place(product: Product, assignment: Assignment) -> Place | None:
+    if not product.topology.services:
+        return None
+    return Place(assignment.service, {n: Path(p) for n, p in assignment.sockets.items()})
+
+
+async def _answer_calls(
+    process: RunningProduct, assignment: Assignment, link: ChildLink, wish: StopWish
+) -> None:
+    """Answer the calls of gateways and other services until it is wished to stop, then drain."""
+    assert assignment.listener is not None
+    host = process.host
+    server = FrameServer(
+        process.product.name,
+        host.entry,
+        {target: spec for target, spec in host.operations.items() if host.hosts(target)},
+        process=assignment.name,
+    )
+    with socket.socket(fileno=assignment.listener) as listener:
+        listener.setblocking(False)
+        await server.listen(listener)
+        link.say(Ready())
+        await wish.asked.wait()
+        await server.stop(drain_s=process.product.topology.http.drain_s)
 
 
 async def _beat(link: ChildLink) -> None:

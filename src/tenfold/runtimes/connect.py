@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
 import msgspec
 
-from tenfold.adapters.control import CallOptions as ControlOptions
-from tenfold.adapters.control import ControlClient, connect
+from tenfold.adapters.frames import FrameLink, connect
 from tenfold.contracts.contract import Contract, read_contract
 from tenfold.contracts.envelope import OPERATOR
 from tenfold.contracts.errors import UserMistakeError
 from tenfold.path.arguments import argument_binder
 from tenfold.path.proxies import CallOptions, Proxy
-from tenfold.ports.control import ControlUnavailableError
+from tenfold.ports.frames import PeerUnavailableError
+from tenfold.ports.peers import Outgoing
 from tenfold.runtimes.desk import Desk
 from tenfold.runtimes.lock import DataInUseError, DataLock, holder_of
 from tenfold.runtimes.roles import Role
@@ -128,9 +128,9 @@ async def _connect(
 
 @asynccontextmanager
 async def _connection(
-    found: ControlClient | DataLock, load: Callable[[], Product], *, background: bool
+    found: FrameLink | DataLock, load: Callable[[], Product], *, background: bool
 ) -> AsyncIterator[Connection]:
-    if isinstance(found, ControlClient):
+    if isinstance(found, FrameLink):
         async with found:
             yield _Remote(found)
         return
@@ -146,7 +146,7 @@ async def _connection(
 
 async def _reach(
     data_dir: Path, command: str, wait_s: float, *, make: bool
-) -> ControlClient | DataLock:
+) -> FrameLink | DataLock:
     """A connection to the holder of the data, or the lock on it.
 
     Args:
@@ -162,7 +162,7 @@ async def _reach(
                 return DataLock.acquire(data_dir, command)
             if holder.state == "serving":
                 return await connect(Path(holder.control))
-        except (DataInUseError, ControlUnavailableError):
+        except (DataInUseError, PeerUnavailableError):
             pass  # it took or lost the lock between two looks
         if asyncio.get_running_loop().time() >= end:
             who = f"process {holder.pid} (`{holder.command}`)" if holder else "another process"
@@ -207,7 +207,7 @@ def _refuse_without_server(topology: Topology, data_dir: Path) -> None:
 class _Remote:
     """A product that runs in another process."""
 
-    def __init__(self, client: ControlClient) -> None:
+    def __init__(self, client: FrameLink) -> None:
         self._client = client
         self.desk: Desk = self.proxy(cast("Callable[..., Desk]", Desk))
 
@@ -219,11 +219,16 @@ class _Remote:
         async def send(
             name: str, options: CallOptions, args: tuple[Any, ...], kwargs: dict[str, Any]
         ) -> Any:
-            arguments = binders[name](args, kwargs)
-            sent = ControlOptions(
-                principal=options.principal or OPERATOR, tenant=options.tenant, key=options.key
+            returned = await self._client.call(
+                Outgoing(
+                    operation=spec.operations[name],
+                    arguments=binders[name](args, kwargs),
+                    principal=options.principal or OPERATOR,
+                    tenant=options.tenant,
+                    key=options.key,
+                )
             )
-            return await self._client.call(spec.operations[name], arguments, sent)
+            return returned.value
 
         def call(
             name: str, options: CallOptions, args: tuple[Any, ...], kwargs: dict[str, Any]

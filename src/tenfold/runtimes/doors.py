@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Protocol
 
 import msgspec
@@ -91,6 +91,7 @@ def open_door(
     """Make the door of this process; nothing runs until it is started.
 
     Args:
+        modules: those whose queues can be looked at here.
         feeds: by module, the queues that its commands feed; see `fed_queues`.
     Raises: UserMistakeError for limits that cannot be kept; ContractError.
     """
@@ -110,8 +111,8 @@ def open_door(
     shedding = settings.shedding
     backlogs = None
     if settings.max_backlog:
-        _check_modules(settings.max_backlog, modules)
-        read = {name: modules[name].queue.backlog for name in settings.max_backlog}
+        _check_modules(settings.max_backlog, feeds)
+        read = {n: modules[n].queue.backlog for n in settings.max_backlog if n in modules}
         backlogs = Backlogs(settings.max_backlog, feeds, read)
     door = Door(
         operations,
@@ -149,7 +150,7 @@ def _valkey(settings: DoorSettings) -> _Closable:
     )
 
 
-def _check_modules(named: Mapping[str, int], modules: Mapping[str, ModuleRuntime]) -> None:
+def _check_modules(named: Iterable[str], modules: Collection[str]) -> None:
     for name in named:
         if name not in modules:
             raise UserMistakeError(

@@ -7,6 +7,8 @@ import logging
 from collections.abc import Callable, Sequence
 from random import Random
 
+import msgspec
+
 from tenfold.contracts.errors import UserMistakeError
 from tenfold.runtimes.draining import DrainOrder
 from tenfold.runtimes.links import Assignment, Task
@@ -33,7 +35,7 @@ class Fleet:
         source: ProductFile,
         read: Callable[[], ProductFile],
         spawning: Callable[[ProductFile], Spawning],
-        assign: Callable[[ProductFile, str], Assignment],
+        assign: Callable[[ProductFile, str, PlannedProcess | None], Assignment],
         say: Callable[[str], None],
     ) -> None:
         """Take the parts; nothing is started yet.
@@ -42,7 +44,8 @@ class Fleet:
             source: the topology file, as it was read first.
             read: reads it again.
             spawning: how processes are spawned under a topology file.
-            assign: the assignment of the process of that name, less role and task.
+            assign: the assignment of the process of that name, less its task; None for
+                one that is for a task and hosts everything.
         """
         self._source = source
         self._read = read
@@ -75,7 +78,7 @@ class Fleet:
         Raises: ProcessNotStartedError, UserMistakeError of the first that is not.
         """
         await self._prepare("before")
-        for planned in decide_processes(self._source.topology.processes):
+        for planned in _planned(self._source):
             self._slots[planned.name] = self._slot(planned)
         async with asyncio.TaskGroup() as group:
             for slot in self._slots.values():
@@ -98,7 +101,7 @@ class Fleet:
             self._source = self._reread()
             await self._prepare("before")
             step("A rolling restart begins.")
-            wanted = decide_processes(self._source.topology.processes)
+            wanted = _planned(self._source)
             rollout = decide_rollout(list(self._slots), wanted)
             for planned in rollout.begin:
                 await self._renew(planned)
@@ -148,9 +151,7 @@ class Fleet:
         return Slot(planned, self._source.topology.processes, spawn, self._random)
 
     def _spawn(self, name: str, planned: PlannedProcess | None = None, task: Task = "run") -> Child:
-        assignment = self._assign(self._source, name).as_task(
-            task, planned.role if planned is not None else None
-        )
+        assignment = msgspec.structs.replace(self._assign(self._source, name, planned), task=task)
         child = Child(self._spawning(self._source), assignment)
         self._children.add(child)
         return child
@@ -168,6 +169,11 @@ class Fleet:
         return source
 
 
+def _planned(source: ProductFile) -> tuple[PlannedProcess, ...]:
+    topology = source.topology
+    return decide_processes(topology.processes, topology.services)
+
+
 def _changed(before: ProductFile, now: ProductFile) -> Sequence[str]:
     old, new = before.topology, now.topology
     compared = {
@@ -176,6 +182,7 @@ def _changed(before: ProductFile, now: ProductFile) -> Sequence[str]:
         "http.host": (old.http.host, new.http.host),
         "http.port": (old.http.port, new.http.port),
         "processes.web (to or from 0)": (old.processes.web > 0, new.processes.web > 0),
+        "services (their names)": (sorted(old.services), sorted(new.services)),
         "database.kind": (old.database.kind, new.database.kind),
         "database.url": (old.database.url, new.database.url),
     }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -15,7 +15,12 @@ from tenfold.path.delivery import Delivery
 from tenfold.path.door import Door
 from tenfold.path.entry import Entry
 from tenfold.path.module import ModuleRuntime
-from tenfold.path.operations import CompiledOperation, compile_operations
+from tenfold.path.operations import (
+    CompiledOperation,
+    Operation,
+    RemoteOperation,
+    compile_operations,
+)
 from tenfold.path.positions import Positions
 from tenfold.path.proxies import Proxy
 from tenfold.path.queue import Worker
@@ -29,6 +34,7 @@ from tenfold.path.witness import (
 )
 from tenfold.ports.clock import Clock, Ids, RandomIds, SystemClock
 from tenfold.ports.news import CommitNews
+from tenfold.ports.peers import Peer
 from tenfold.runtimes.background import GENERATIONS, BackgroundWork
 from tenfold.runtimes.caches import CacheParts, Caches, open_caches
 from tenfold.runtimes.doors import Doorkeeper, door_settings, fed_queues, open_door
@@ -64,6 +70,8 @@ class Host:
         ids: Ids | None = None,
         create_tables: bool = False,
         witness: Witness | None = None,
+        peers: Mapping[str, Peer] | None = None,
+        service: str = "",
     ) -> None:
         """Read the product; nothing is opened until `start`.
 
@@ -72,13 +80,19 @@ class Host:
             create_tables: make the tables of modules that have no migrations,
                 for tests.
             witness: is told what passes the stops; without one nothing is wrapped.
+            peers: who answers for the modules that other processes host, by their names; all
+                others are hosted here.
+            service: whose processes lead the background work of these modules by turns; the
+                whole product's if empty.
         """
         self.product = product
+        self._peers = dict(peers or {})
         self._witness = witness
         self._around = Surroundings(
             data_dir, clock or SystemClock(), ids or RandomIds(), create_tables=create_tables
         )
         self._shapes = {name: read_module(name, cls) for name, cls in product.modules.items()}
+        self._hosted = {n: shape for n, shape in self._shapes.items() if n not in self._peers}
         self._wiring = Wiring(self._shapes, self._around.clock)
         self._stores = make_stores(product.topology, self._around)
         self._opened: dict[str, OpenedModule] = {}
@@ -96,6 +110,7 @@ class Host:
             self._opened,
             product.topology.queue,
             witness,
+            service,
         )
 
     async def start(self, role: Role = Role.ALL) -> None:
@@ -104,11 +119,8 @@ class Host:
         Raises: ContractError, MigrationError, UserMistakeError: nothing runs then.
         """
         try:
-            await self._stores.start()
-            for name, shape in self._shapes.items():
-                self._opened[name] = await self._stores.open(shape, self._news_of(name))
-            for opened in self._opened.values():
-                await opened.start()
+            if self._hosted:
+                await self._open()
             await self._wire()
         except BaseException:
             await self._close(0.0)
@@ -119,13 +131,22 @@ class Host:
             for runtime in self.modules.values():
                 await _hook(runtime.instance, "started")
                 self._hooked.append(runtime)
-            await self._stores.listen(self._hear_others)
+            if self._hosted:
+                await self._stores.listen(self._hear_others)
             await self._background.start(role)
             if self._doors is not None:
                 self._doors.start()
         except BaseException:
             await self._end(0.0)
             raise
+
+    async def _open(self) -> None:
+        """Open the modules hosted here, and the others' logs, which these may follow."""
+        await self._stores.start()
+        for name, shape in self._shapes.items():
+            self._opened[name] = await self._stores.open(shape, self._news_of(name))
+        for opened in self._opened.values():
+            await opened.start()
 
     async def stop(self, *, drain_s: float = 10.0) -> None:
         """Admit nothing more, finish or give back what runs, then close the files.
@@ -189,7 +210,16 @@ class Host:
     @property
     def replicated(self) -> bool:
         """Whether queries may be answered by several servers."""
-        return self._stores.replicas is not None
+        return bool(self.product.topology.database.replicas)
+
+    @property
+    def hosted(self) -> tuple[str, ...]:
+        """The modules that run here."""
+        return tuple(self._hosted)
+
+    def hosts(self, target: str) -> bool:
+        """Whether an operation, as `module.operation`, is of a module that runs here."""
+        return target.partition(".")[0] in self._hosted
 
     @property
     def caches(self) -> Caches | None:
@@ -272,7 +302,7 @@ class Host:
     async def _wire(self) -> None:
         operations: dict[str, CompiledOperation] = {}
         owners: dict[str, dict[str, Any]] = {}
-        for name, shape in self._shapes.items():
+        for name, shape in self._hosted.items():
             opened = self._opened[name]
             if self._witness is not None:
                 witness_resources(name, opened.resources, self._witness)
@@ -289,17 +319,17 @@ class Host:
             )
             for short, operation in compiled.items():
                 operations[f"{name}.{short}"] = operation
-        epochs = {name: await runtime.outbox.epoch() for name, runtime in self.modules.items()}
+        epochs = {n: await opened.resources.log.epoch() for n, opened in self._opened.items()}
         self._doors = open_door(
             door_settings(self.product.name, self.product.topology),
             self.operations,
-            self.modules,
+            self._logs(),
             fed_queues(self._shapes, self._wiring.publishers),
             self._around.clock,
             self._around.ids,
         )
         self._calls = Calls(
-            operations,
+            {**operations, **self._remote_operations()},
             door=self._doors.door,
             clock=self._around.clock,
             ids=self._around.ids,
@@ -314,6 +344,24 @@ class Host:
             await self._background.add(name, runtime, owners[name])
         await self._open_caches(operations, epochs)
 
+    def _remote_operations(self) -> dict[str, Operation]:
+        return {
+            f"{name}.{spec.name}": RemoteOperation(name, spec, peer)
+            for name, peer in self._peers.items()
+            for spec in self._shapes[name].contract.operations.values()
+        }
+
+    def _logs(self) -> dict[str, ModuleRuntime]:
+        """Every module whose log can be read here; of those hosted elsewhere nothing else can."""
+        found = dict(self.modules)
+        for name, opened in self._opened.items():
+            if name not in found:
+                shape = self._shapes[name]
+                found[name] = ModuleRuntime(
+                    name, shape.contract, shape.handlers, opened.resources, None
+                )
+        return found
+
     async def _open_caches(
         self, operations: dict[str, CompiledOperation], epochs: dict[str, str]
     ) -> None:
@@ -323,7 +371,7 @@ class Host:
             CacheParts(
                 product=self.product.name,
                 shapes=self._shapes,
-                modules=self.modules,
+                modules=self._logs(),
                 operations=operations,
                 epochs=epochs,
                 progress=self._background.projections,

@@ -54,8 +54,9 @@ class Assignment(Struct, tag="assignment"):
     """What a process is to be.
 
     `task` is `run`, or one of the phases of `preparing`. `listener` is the descriptor
-    of an inherited socket; `people` is whether people read the log. `within_s` bounds
-    how long it may go on without a supervisor.
+    of an inherited socket: for HTTP, or for the calls of others where it is of a `service`.
+    `sockets` are the paths where the services listen; `people` is whether people read the
+    log. `within_s` bounds how long it may go on without a supervisor.
     """
 
     name: str
@@ -64,16 +65,11 @@ class Assignment(Struct, tag="assignment"):
     file: str
     topology: str
     overrides: dict[str, str] = msgspec.field(default_factory=dict)
+    service: str = ""
     listener: int | None = None
+    sockets: dict[str, str] = msgspec.field(default_factory=dict)
     people: bool = False
     within_s: float = _ORPHAN_S
-
-    def as_task(self, task: Task, role: Role | None) -> Assignment:
-        """The same with another task, and another role if one is given."""
-        # Whoever else held the socket would keep its queue of connections open, and accept none.
-        serves = task == "run" and role is not Role.WORKER
-        listener = self.listener if serves else None
-        return msgspec.structs.replace(self, task=task, role=role or self.role, listener=listener)
 
 
 class Stop(Struct, tag="stop"):

@@ -124,13 +124,17 @@ class Stores(Protocol):
         ...
 
     async def lead(
-        self, begin: Callable[[], Awaitable[None]], end: Callable[[], Awaitable[None]]
+        self,
+        begin: Callable[[], Awaitable[None]],
+        end: Callable[[], Awaitable[None]],
+        service: str = "",
     ) -> None:
         """Lead the product's background work for as long as no other process does.
 
         Args:
             begin: awaited whenever this process begins to lead.
             end: awaited when it has ceased to; another may lead already by then.
+            service: lead the background work of this one alone.
         """
         ...
 

@@ -189,10 +189,14 @@ class PostgresStores:
         await self._wakeups.listen(hear)
 
     async def lead(
-        self, begin: Callable[[], Awaitable[None]], end: Callable[[], Awaitable[None]]
+        self,
+        begin: Callable[[], Awaitable[None]],
+        end: Callable[[], Awaitable[None]],
+        service: str = "",
     ) -> None:
-        """Lead as long as this process holds the product's lock. See `Stores.lead`."""
-        self._leadership = Leadership(self._direct_url, gained=begin, lost=end)
+        """Lead as long as this process holds the lock. See `Stores.lead`."""
+        name = f"service {service}" if service else "product"
+        self._leadership = Leadership(self._direct_url, gained=begin, lost=end, name=name)
         await self._leadership.start()
 
     async def stop_leading(self) -> None:

@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import TypeVar
 
 from tenfold.contracts.contract import Contract
-from tenfold.edges.control import ControlServer
+from tenfold.edges.frames import FrameServer
 from tenfold.runtimes.desk import Desk
 from tenfold.runtimes.desk_service import DeskService, EntryWithDesk, with_desk
 from tenfold.runtimes.host import Host
 from tenfold.runtimes.lock import DataLock
 from tenfold.runtimes.moving.service import MOVING_OPERATIONS, MovingService
 from tenfold.runtimes.roles import Role
+from tenfold.runtimes.services import Place
 from tenfold.runtimes.sqlite_stores import SqliteStores
 from tenfold.runtimes.topology import Product
 
@@ -40,7 +41,7 @@ class RunningProduct:
 
 @asynccontextmanager
 async def hosted(
-    product: Product, role: Role, *, seed: bool = False
+    product: Product, role: Role, *, seed: bool = False, place: Place | None = None
 ) -> AsyncIterator[RunningProduct]:
     """Run a product's modules in one of several processes until the block ends; then drain.
 
@@ -49,8 +50,16 @@ async def hosted(
     Args:
         seed: run the product's seed function if it never ended on this data; of
             several processes at once one does, and the others wait for it.
+        place: the service that this process is of, and how it reaches the others; without
+            one it hosts every module.
     """
-    host = Host(product, data_dir=product.data_dir)
+    peers = {} if place is None else place.peers(product)
+    host = Host(
+        product,
+        data_dir=product.data_dir,
+        peers=peers,
+        service="" if place is None else place.service,
+    )
     await host.start(role)
     try:
         if seed:
@@ -59,6 +68,8 @@ async def hosted(
             yield RunningProduct(product, host)
     finally:
         await host.stop(drain_s=product.topology.http.drain_s)
+        if place is not None:
+            await place.close()
 
 
 @asynccontextmanager
@@ -89,7 +100,7 @@ async def running(
         if isinstance(host.stores, SqliteStores):
             services["Moving"] = MovingService(host.stores)
             operations |= MOVING_OPERATIONS
-        control = ControlServer(product.name, EntryWithDesk(host.entry, services), operations)
+        control = FrameServer(product.name, EntryWithDesk(host.entry, services), operations)
         if seed:
             await _seed(product, host)
         await control.start(Path(lock.holder.control))

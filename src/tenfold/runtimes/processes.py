@@ -6,11 +6,11 @@ What is here decides and does nothing; `supervisor` and `slots` carry it out.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from tenfold.contracts.structs import Struct
 from tenfold.runtimes.roles import Role
-from tenfold.runtimes.settings import ProcessSettings
+from tenfold.runtimes.settings import ProcessSettings, ServiceSettings
 
 __all__ = [
     "PlannedProcess",
@@ -31,11 +31,13 @@ class PlannedProcess(Struct):
 
     name: str
     role: Role
+    service: str = ""
+    """The service that it is of; empty for a gateway, and where there are no services."""
 
     @property
     def serves(self) -> bool:
         """Whether it answers requests over HTTP."""
-        return self.role is not Role.WORKER
+        return self.role is not Role.WORKER and not self.service
 
 
 class Rollout(Struct):
@@ -45,14 +47,34 @@ class Rollout(Struct):
     end: tuple[str, ...]
 
 
-def decide_processes(settings: ProcessSettings) -> tuple[PlannedProcess, ...]:
+def decide_processes(
+    settings: ProcessSettings, services: Mapping[str, ServiceSettings] | None = None
+) -> tuple[PlannedProcess, ...]:
     """The processes that the settings mean; web processes do both where there are no workers."""
+    if services:
+        return (*_gateways(settings), *_of_services(services))
     role = Role.WEB if settings.workers else Role.ALL
     web = [PlannedProcess(name=f"web-{n + 1}", role=role) for n in range(settings.web)]
     workers = [
         PlannedProcess(name=f"worker-{n + 1}", role=Role.WORKER) for n in range(settings.workers)
     ]
     return (*web, *workers)
+
+
+def _gateways(settings: ProcessSettings) -> Iterator[PlannedProcess]:
+    for n in range(settings.web):
+        yield PlannedProcess(name=f"gateway-{n + 1}", role=Role.WEB)
+
+
+def _of_services(services: Mapping[str, ServiceSettings]) -> Iterator[PlannedProcess]:
+    for service, settings in services.items():
+        role = Role.WEB if settings.workers else Role.ALL
+        for n in range(settings.replicas):
+            yield PlannedProcess(name=f"{service}-{n + 1}", role=role, service=service)
+        for n in range(settings.workers):
+            yield PlannedProcess(
+                name=f"{service}-worker-{n + 1}", role=Role.WORKER, service=service
+            )
 
 
 def decide_failures(failures: int, *, served_s: float | None, settings: ProcessSettings) -> int:

@@ -9,7 +9,13 @@ import msgspec
 from tenfold.contracts.structs import Struct
 from tenfold.ports.records import BACKLOG_LIMIT
 
-__all__ = ["DatabaseSettings", "HttpLimits", "ProcessSettings", "QueueLimits"]
+__all__ = [
+    "DatabaseSettings",
+    "HttpLimits",
+    "ProcessSettings",
+    "QueueLimits",
+    "ServiceSettings",
+]
 
 _Positive = Annotated[int, msgspec.Meta(ge=1)]
 _Seconds = Annotated[float, msgspec.Meta(gt=0, le=3600)]
@@ -44,6 +50,19 @@ class HttpLimits(Struct):
     allowed_hosts: tuple[str, ...] = ()
     trusted_proxies: tuple[str, ...] = ()
     forwarded_header: Literal["x-forwarded-for", "forwarded"] = "x-forwarded-for"
+
+
+class ServiceSettings(Struct):
+    """Modules that processes of their own host: `[topologies.X.services.NAME]`.
+
+    `replicas` processes answer the calls of the gateway and of other services, and
+    `workers` do the background work of these modules; without workers the replicas
+    do both.
+    """
+
+    modules: Annotated[tuple[str, ...], msgspec.Meta(min_length=1)]
+    replicas: Annotated[int, msgspec.Meta(ge=1, le=256)] = 1
+    workers: Annotated[int, msgspec.Meta(ge=0, le=256)] = 0
 
 
 class QueueLimits(Struct):
@@ -102,7 +121,9 @@ class ProcessSettings(Struct):
     """The processes of one machine: `[topologies.X.processes]`.
 
     `web` processes answer requests and `workers` do background work; on a
-    machine that has only some of them the other number is 0. With `web = 1` and
+    machine that has only some of them the other number is 0. In a topology with
+    services `web` is the number of gateways, and each service says how many
+    processes it has. With `web = 1` and
     `workers = 0` one process does both, which is all that SQLite allows. A
     process that ends by itself is started again after `restart_min_s`, doubled
     at each failure up to `restart_max_s`. One whose event loop has not turned

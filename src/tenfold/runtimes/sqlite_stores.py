@@ -84,7 +84,10 @@ class SqliteStores:
         """Nothing: there is no other process."""
 
     async def lead(
-        self, begin: Callable[[], Awaitable[None]], end: Callable[[], Awaitable[None]]
+        self,
+        begin: Callable[[], Awaitable[None]],
+        end: Callable[[], Awaitable[None]],
+        service: str = "",
     ) -> None:
         """Lead at once, and to the end."""
         await begin()

@@ -27,8 +27,10 @@ from tenfold.runtimes.links import Assignment
 from tenfold.runtimes.listening import bind, bracketed, greeting, refuse_open_doors
 from tenfold.runtimes.lock import DataLock
 from tenfold.runtimes.log_pump import LogPump
-from tenfold.runtimes.processes import decide_processes
+from tenfold.runtimes.processes import PlannedProcess, decide_processes
 from tenfold.runtimes.restarts import RestartServer
+from tenfold.runtimes.roles import Role
+from tenfold.runtimes.services import Sockets
 from tenfold.runtimes.spawning import COMMAND, Spawning
 from tenfold.runtimes.topology import ProductFile
 
@@ -77,14 +79,16 @@ def supervise(source: ProductFile, supervision: Supervision, lock: DataLock) -> 
     """
     limits = source.topology.http
     refuse_open_doors(limits, source.origins)
-    serves = any(each.serves for each in decide_processes(source.topology.processes))
-    listener = bind(limits, wait_s=_ORPHANS_S) if serves else None
+    planned = decide_processes(source.topology.processes, source.topology.services)
+    listener = bind(limits, wait_s=_ORPHANS_S) if any(each.serves for each in planned) else None
+    sockets = Sockets(Path(lock.holder.control).parent, source.topology.services)
     pump = LogPump(supervision.log.fileno())
     try:
-        return asyncio.run(_Supervisor(source, supervision, lock, listener, pump).run())
+        return asyncio.run(_Supervisor(source, supervision, lock, listener, sockets, pump).run())
     finally:
         if listener is not None:
             listener.close()
+        sockets.close()
         pump.close()
 
 
@@ -95,8 +99,10 @@ class _Supervisor:
         supervision: Supervision,
         lock: DataLock,
         listener: socket.socket | None,
+        sockets: Sockets,
         pump: LogPump,
     ) -> None:
+        self._sockets = sockets
         self._source = source
         self._supervision = supervision
         self._lock = lock
@@ -214,13 +220,20 @@ class _Supervisor:
             command=self._supervision.command,
         )
 
-    def _assign(self, source: ProductFile, name: str) -> Assignment:
+    def _assign(self, source: ProductFile, name: str, planned: PlannedProcess | None) -> Assignment:
+        # Whoever else held a socket would keep its queue of connections open, and accept none.
+        listener: socket.socket | None = None
+        if planned is not None and planned.role is not Role.WORKER:
+            listener = self._sockets.of(planned.service) if planned.service else self._listener
         return Assignment(
             name=name,
+            role=Role.ALL if planned is None else planned.role,
+            service="" if planned is None else planned.service,
+            sockets={} if planned is None else self._sockets.paths,
             file=str(source.file),
             topology=source.topology.name,
             overrides=dict(self._supervision.overrides),
-            listener=None if self._listener is None else self._listener.fileno(),
+            listener=None if listener is None else listener.fileno(),
             people=self._supervision.log.isatty(),
             within_s=_stop_timeout_s(source),
         )
@@ -228,10 +241,13 @@ class _Supervisor:
     def _greeting(self) -> str:
         source = self._source
         processes = source.topology.processes
+        services = source.topology.services
         runs = (
-            f"{processes.web} web and {processes.workers} worker processes "
-            f"(supervisor {self._lock.holder.pid})"
+            f"{processes.web} gateways and the services {', '.join(services)}"
+            if services
+            else f"{processes.web} web and {processes.workers} worker processes"
         )
+        runs += f" (supervisor {self._lock.holder.pid})"
         name, topology = source.name, source.topology.name
         if self._listener is None:
             return f"{name} · topology {topology} · runs {runs}\nCtrl-C drains and stops."

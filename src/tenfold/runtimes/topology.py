@@ -28,6 +28,7 @@ from tenfold.runtimes.settings import (
     HttpLimits,
     ProcessSettings,
     QueueLimits,
+    ServiceSettings,
 )
 
 __all__ = [
@@ -54,6 +55,7 @@ class Topology(Struct):
     queue: QueueLimits = QueueLimits()
     database: DatabaseSettings = DatabaseSettings(kind="sqlite")
     processes: ProcessSettings = ProcessSettings()
+    services: dict[str, ServiceSettings] = msgspec.field(default_factory=dict)
     balancer: BalancerSettings = BalancerSettings()
     cache: CacheSettings = CacheSettings()
     limits: dict[str, LimitSettings] = msgspec.field(default_factory=dict)
@@ -126,6 +128,7 @@ class _TopologyTable(Struct):
     queue: QueueLimits = QueueLimits()
     database: DatabaseSettings = DatabaseSettings()
     processes: ProcessSettings = ProcessSettings()
+    services: dict[_Name, ServiceSettings] = msgspec.field(default_factory=dict)
     balancer: BalancerSettings = BalancerSettings()
     cache: CacheSettings = CacheSettings()
     limits: dict[_Name, LimitSettings] = msgspec.field(default_factory=dict)
@@ -194,12 +197,14 @@ def read_product_file(
         mounts=document.mounts,
         seed=document.seed,
         settings=chosen.settings,
-        topology=_topology(name, chosen, here),
+        topology=_topology(name, chosen, here, document.modules),
         origins=Origins(file=file, lines={**origins.lines, **here.lines}, named=here.named),
     )
 
 
-def _topology(name: str, table: _TopologyTable, origins: Origins) -> Topology:
+def _topology(
+    name: str, table: _TopologyTable, origins: Origins, modules: Mapping[str, str]
+) -> Topology:
     """The topology that a table means, once its parts go together."""
     kind = table.database.kind or ("postgres" if name in _ON_POSTGRES else "sqlite")
     processes = table.processes
@@ -217,6 +222,8 @@ def _topology(name: str, table: _TopologyTable, origins: Origins) -> Topology:
             "the topology has neither web nor worker processes.",
             "Ask for at least one.",
         )
+    if table.services:
+        _check_services(name, table, kind, origins, modules)
     if table.database.pooler == "transaction" and not table.database.direct_url:
         raise origins.mistake(
             ("database", "pooler"),
@@ -237,11 +244,62 @@ def _topology(name: str, table: _TopologyTable, origins: Origins) -> Topology:
         queue=table.queue,
         database=msgspec.structs.replace(table.database, kind=kind),
         processes=processes,
+        services=table.services,
         balancer=table.balancer,
         cache=table.cache,
         limits=table.limits,
         shedding=table.shedding,
     )
+
+
+def _check_services(
+    name: str, table: _TopologyTable, kind: str, origins: Origins, modules: Mapping[str, str]
+) -> None:
+    """Refuse services that do not share out the modules among them, each once."""
+    if kind == "sqlite":
+        raise origins.mistake(
+            ("services",),
+            f"the topology {name!r} keeps its data in SQLite, which one process has to itself, and "
+            "has services.",
+            'Leave them out, or say kind = "postgres" under database.',
+        )
+    if table.processes.workers:
+        raise origins.mistake(
+            ("processes", "workers"),
+            f"the topology {name!r} has services, whose workers are each service's own.",
+            "Leave it out, and say `workers` under the services.",
+        )
+    if not table.processes.web:
+        raise origins.mistake(
+            ("processes", "web"),
+            f"the topology {name!r} has services and no gateway.",
+            "Ask for at least one.",
+        )
+    placed: dict[str, str] = {}
+    for service, settings in table.services.items():
+        keys = ("services", service, "modules")
+        for module in settings.modules:
+            if module not in modules:
+                raise origins.mistake(
+                    keys,
+                    f"the service {service!r} is to host {module!r}, which is no module of the "
+                    "product.",
+                    nearest(module, modules),
+                )
+            if module in placed:
+                raise origins.mistake(
+                    keys,
+                    f"the module {module!r} is in the services {placed[module]!r} and {service!r}.",
+                    "A module has one service.",
+                )
+            placed[module] = service
+    missing = [module for module in modules if module not in placed]
+    if missing:
+        raise origins.mistake(
+            ("services",),
+            f"no service hosts {', '.join(missing)}.",
+            "Add each to the `modules` of one service.",
+        )
 
 
 def import_product(source: ProductFile) -> Product:

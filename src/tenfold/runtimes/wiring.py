@@ -95,11 +95,12 @@ class Wiring:
         return found
 
     def hand_over(self, instances: Mapping[str, Any], calls: Calls) -> None:
-        """Give every module the other modules that it needs, as proxies."""
-        for name, shape in self._shapes.items():
+        """Give every module of these the other modules that it needs, as proxies."""
+        for name, instance in instances.items():
+            shape = self._shapes[name]
             for attribute, contract in shape.needs.items():
                 setattr(
-                    instances[name],
+                    instance,
                     attribute,
                     self.proxy(contract, calls, f"{shape.cls.__name__}.{attribute}"),
                 )

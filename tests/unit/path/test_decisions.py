@@ -32,7 +32,7 @@ from tenfold.path.admit import (
     fingerprint,
     reply_key,
 )
-from tenfold.path.calls import decide_call, decide_call_key
+from tenfold.path.calling import decide_call, decide_call_key
 from tenfold.path.handle import deadline_error, decide_rerun_s
 from tenfold.path.operations import CompiledOperation
 from tenfold.ports.records import StoredReply

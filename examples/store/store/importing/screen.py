@@ -139,7 +139,7 @@ class Screen:
         # What the error itself advises is for those who call the store's API.
         why = (
             "The store was stopped, or ended, while it was being written to"
-            if error.code == "control.lost"
+            if error.code == "call.lost"
             else str(error).rstrip(".")
         )
         self._warn(f"{why}: {self._how_far()}")

@@ -28,6 +28,8 @@ ERROR_STATUS: dict[str, int] = {
     "admit.overloaded": 503,
     "admit.rate_limited": 429,
     "call.invalid_arguments": 422,
+    "call.lost": 503,
+    "call.unavailable": 503,
     "store.unavailable": 503,
 }
 """Code to status. Every other TenfoldError is a fault of the product: 500."""

@@ -10,10 +10,11 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final, Protocol, cast
 
-from tenfold.adapters.control import CallOptions, ControlClient, connect
+from tenfold.adapters.frames import FrameLink, connect
 from tenfold.contracts.contract import read_contract
 from tenfold.contracts.errors import TenfoldError
 from tenfold.path.arguments import argument_binder
+from tenfold.ports.peers import Outgoing
 from tenfold.runtimes.lock import Holder, holder_of
 from tenfold.runtimes.moving.contract import Changed, Moving, NotWatched
 from tenfold.runtimes.moving.errors import MoveRefusedError
@@ -74,7 +75,7 @@ class Watched:
 
     running = True
 
-    def __init__(self, client: ControlClient, holder: Holder, directory: Path) -> None:
+    def __init__(self, client: FrameLink, holder: Holder, directory: Path) -> None:
         self._client = client
         self._holder = holder
         self._directory = directory
@@ -91,7 +92,7 @@ class Watched:
     async def connect(holder: Holder, directory: Path) -> Watched:
         """Reach the process that holds the data.
 
-        Raises: ControlUnavailableError; MoveRefusedError where it is not serving.
+        Raises: PeerUnavailableError; MoveRefusedError where it is not serving.
         """
         if holder.state != "serving":
             raise MoveRefusedError(
@@ -111,7 +112,8 @@ class Watched:
                     await self._call("forget")
             except (TenfoldError, TimeoutError):
                 pass  # it has ended, or ends watching by itself
-        await self._client.close()
+        self._client.close()
+        await self._client.ended.wait()
 
     async def begin(self, tables: Tables) -> None:
         """See `Watching.begin`."""
@@ -180,7 +182,8 @@ class Watched:
 
     async def _call(self, name: str, **arguments: Any) -> Any:
         bound = self._binders[name]((), arguments)
-        return await self._client.call(self._operations[name], bound, CallOptions())
+        outgoing = Outgoing(operation=self._operations[name], arguments=bound)
+        return (await self._client.call(outgoing)).value
 
 
 def _ask_to_end(pid: int) -> None:

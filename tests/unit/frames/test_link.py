@@ -1,4 +1,4 @@
-"""The control socket: both ends, over a real socket, before a small entry."""
+"""Frames: both ends of a connection, over a real socket, before a small entry."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import msgspec
 import pytest
 
 from tenfold import Contract, Money, Outcome, Refusal, Struct, command, query
-from tenfold.adapters.control import CallOptions, ControlClient, connect
+from tenfold.adapters.frames import FrameLink, connect
 from tenfold.contracts.contract import read_contract
 from tenfold.contracts.envelope import TraceContext
 from tenfold.contracts.errors import (
@@ -25,18 +25,19 @@ from tenfold.contracts.errors import (
     OverloadedError,
     UnknownOperationError,
 )
-from tenfold.edges.control import ControlServer
+from tenfold.edges.frames import FrameServer
 from tenfold.path.entry import Incoming, Reply
-from tenfold.ports.control import (
+from tenfold.ports.frames import (
     MAX_FRAME_BYTES,
     PREFIX,
-    ControlLostError,
-    ControlProtocolError,
-    ControlUnavailableError,
     Failed,
+    FrameError,
     Hello,
+    PeerLostError,
+    PeerUnavailableError,
     pack,
 )
+from tenfold.ports.peers import Outgoing
 
 pytestmark = pytest.mark.anyio
 
@@ -122,7 +123,7 @@ def entry() -> SmallEntry:
 
 @pytest.fixture
 async def socket_path(entry: SmallEntry) -> AsyncIterator[Path]:
-    server = ControlServer("test", entry, OPERATIONS, max_calls=3)
+    server = FrameServer("test", entry, OPERATIONS, most=3)
     with tempfile.TemporaryDirectory(prefix="tf-") as folder:
         path = Path(folder) / "s"
         await server.start(path)
@@ -131,7 +132,7 @@ async def socket_path(entry: SmallEntry) -> AsyncIterator[Path]:
 
 
 @pytest.fixture
-async def client(socket_path: Path) -> AsyncIterator[ControlClient]:
+async def client(socket_path: Path) -> AsyncIterator[FrameLink]:
     async with await connect(socket_path) as connected:
         yield connected
 
@@ -140,10 +141,11 @@ Ask = Callable[..., Awaitable[Any]]
 
 
 @pytest.fixture
-def ask(client: ControlClient) -> Ask:
-    async def call(name: str, options: CallOptions = CallOptions(), /, **arguments: Any) -> Any:  # noqa: B008
+def ask(client: FrameLink) -> Ask:
+    async def call(name: str, more: dict[str, Any] | None = None, /, **arguments: Any) -> Any:
         spec = SHOP.operations[name]
-        return await client.call(spec, spec.arguments(**arguments), options)
+        outgoing = Outgoing(operation=spec, arguments=spec.arguments(**arguments), **(more or {}))
+        return (await client.call(outgoing)).value
 
     return call
 
@@ -153,7 +155,7 @@ async def test_an_answer_has_the_types_of_the_contract(ask: Ask) -> None:
 
 
 async def test_a_call_is_internal_and_carries_its_key(ask: Ask, entry: SmallEntry) -> None:
-    await ask("buy", CallOptions(key="k1", timeout_s=2.0), quantity=1)
+    await ask("buy", {"key": "k1", "timeout_s": 2.0}, quantity=1)
     assert entry.seen[0].internal
     assert (entry.seen[0].idempotency_key, entry.seen[0].timeout_s) == ("k1", 2.0)
 
@@ -216,36 +218,39 @@ async def test_a_caller_that_stops_waiting_cancels_the_call(ask: Ask, entry: Sma
 async def test_a_caller_that_goes_cancels_its_calls(socket_path: Path, entry: SmallEntry) -> None:
     client = await connect(socket_path)
     spec = SHOP.operations["wait"]
-    waiting = asyncio.ensure_future(client.call(spec, spec.arguments(), CallOptions()))
+    waiting = asyncio.ensure_future(
+        client.call(Outgoing(operation=spec, arguments=spec.arguments()))
+    )
     await entry.begun.wait()
-    await client.close()
+    client.close()
     await asyncio.wait_for(entry.cancelled.wait(), 5)
-    with pytest.raises(ControlLostError):
+    with pytest.raises(PeerLostError):
         await waiting
 
 
 async def test_a_lost_command_may_have_run_and_a_lost_query_has_not(
-    client: ControlClient, ask: Ask, entry: SmallEntry, socket_path: Path
+    client: FrameLink, ask: Ask, entry: SmallEntry, socket_path: Path
 ) -> None:
     waiting = asyncio.ensure_future(ask("wait"))
     await entry.begun.wait()
-    client._writer.transport.abort()
-    with pytest.raises(ControlLostError, match="may still have run") as raised:
+    assert client.transport is not None
+    client.transport.abort()
+    with pytest.raises(PeerLostError, match="may still have run") as raised:
         await waiting
     assert raised.value.outcome is Outcome.MAYBE_DONE
-    with pytest.raises(ControlUnavailableError) as unsent:
+    with pytest.raises(PeerUnavailableError) as unsent:
         await ask("look", what="a")
     assert unsent.value.outcome is Outcome.NOT_DONE
 
 
 async def test_an_answer_too_large_to_travel_says_that_the_work_is_done(ask: Ask) -> None:
-    with pytest.raises(ControlProtocolError) as raised:
+    with pytest.raises(FrameError) as raised:
         await ask("look", what="much")
     assert raised.value.outcome is Outcome.DONE
     assert await ask("look", what="a") == "A"
 
 
-async def test_an_operation_that_is_not_offered_is_named(client: ControlClient) -> None:
+async def test_an_operation_that_is_not_offered_is_named(client: FrameLink) -> None:
     class Other(Contract, Protocol):
         """Another."""
 
@@ -256,10 +261,10 @@ async def test_an_operation_that_is_not_offered_is_named(client: ControlClient) 
 
     spec = msgspec.structs.replace(SHOP.operations["look"], name="peek")
     with pytest.raises(UnknownOperationError, match=r"shop\.peek"):
-        await client.call(spec, spec.arguments(what="a"), CallOptions())
+        await client.call(Outgoing(operation=spec, arguments=spec.arguments(what="a")))
     other = msgspec.structs.replace(spec, contract="Other")
     with pytest.raises(UnknownOperationError, match="no module that offers Other"):
-        await client.call(other, spec.arguments(what="a"), CallOptions())
+        await client.call(Outgoing(operation=other, arguments=spec.arguments(what="a")))
 
 
 async def test_only_the_owner_may_open_the_socket(socket_path: Path) -> None:
@@ -271,7 +276,7 @@ async def test_another_version_is_told_so(socket_path: Path) -> None:
     writer.write(pack(Hello(version=99)))
     (size,) = PREFIX.unpack(await reader.readexactly(4))
     answer = msgspec.msgpack.decode(await reader.readexactly(size), type=Failed)
-    assert (answer.number, answer.code) == (0, "control.protocol")
+    assert (answer.number, answer.code) == (0, "call.protocol")
     assert await reader.read() == b""
     writer.close()
 
@@ -291,11 +296,11 @@ async def test_noise_ends_its_connection_and_no_other(
 ) -> None:
     reader, writer = await asyncio.open_unix_connection(str(socket_path))
     writer.write(noise)
-    assert b"control.protocol" in await asyncio.wait_for(reader.read(), 5)
+    assert b"call.protocol" in await asyncio.wait_for(reader.read(), 5)
     writer.close()
     assert await ask("look", what="a") == "A"
 
 
 async def test_nobody_at_the_socket_is_unavailable(tmp_path: Path) -> None:
-    with pytest.raises(ControlUnavailableError):
+    with pytest.raises(PeerUnavailableError):
         await connect(tmp_path / "none")

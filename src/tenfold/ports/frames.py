@@ -1,0 +1,295 @@
+"""Frames: how calls travel between processes, version 2.
+
+A frame is four bytes of length (big-endian) and so many of MessagePack: an array
+whose first item is the number of its kind. Who connects says `Hello` first and is
+answered with one, or with a `Failed` of number 0. Then each `Call` is answered by
+one `Answered`, `Refused` or `Failed` of the same number, in any order.
+`docs/reference/frames.md` has all of it for other implementations.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import struct
+from typing import Any, ClassVar, Final
+
+import msgspec
+
+from tenfold.contracts.envelope import Principal
+from tenfold.contracts.errors import Outcome, TenfoldError
+
+__all__ = [
+    "MAX_FRAME_BYTES",
+    "PREFIX",
+    "VERSION",
+    "Answered",
+    "Call",
+    "Cancel",
+    "Failed",
+    "Frame",
+    "FrameError",
+    "Hello",
+    "Leaving",
+    "PeerLostError",
+    "PeerUnavailableError",
+    "Refused",
+    "Wire",
+    "pack",
+    "raw",
+]
+
+VERSION = 2
+MAX_FRAME_BYTES = 16 * 1024 * 1024
+PREFIX = struct.Struct(">I")
+_NO_LENGTH: Final = bytes(PREFIX.size)
+
+
+class PeerUnavailableError(TenfoldError):
+    """The process that was to be called does not answer; nothing was sent."""
+
+    code = "call.unavailable"
+
+
+class PeerLostError(TenfoldError):
+    """The process went away before it answered; a command that was sent may still have run."""
+
+    code = "call.lost"
+    outcome = Outcome.MAYBE_DONE
+
+
+class FrameError(TenfoldError):
+    """What came is not of this version, too large, or no frame at all."""
+
+    code = "call.protocol"
+
+
+class Frame(msgspec.Struct, frozen=True, array_like=True, tag_field="frame"):
+    """One frame, in either direction."""
+
+
+class Hello(Frame, frozen=True, tag=0):
+    """Begins a connection.
+
+    `contracts` maps what the process offers to the module that does; `process` is
+    its name, and `most` how many calls at once it takes on this connection.
+    """
+
+    version: int
+    product: str = ""
+    contracts: dict[str, str] = {}
+    process: str = ""
+    most: int = 0
+
+
+class Call(Frame, frozen=True, tag=1):
+    """One call. `target` is `module.operation`; `number` is the caller's, unique while it waits.
+
+    `outside` is true for one that came in from outside the product's walls, and was
+    counted by the limits where it did. `decision` asks for what is true now, past every
+    replica and cache. `queued` says that background work calls, whose key must be
+    remembered for as long as that may run again. `position` is what the caller has seen,
+    and `wait_s` how long it would wait for the outcome of what a command sets off.
+    """
+
+    number: int
+    target: str
+    arguments: msgspec.Raw
+    principal: Principal
+    tenant: str = "main"
+    key: str | None = None
+    timeout_s: float | None = None
+    trace: str | None = None
+    position: str | None = None
+    wait_s: float | None = None
+    outside: bool = False
+    decision: bool = False
+    queued: bool = False
+
+
+class Cancel(Frame, frozen=True, tag=2):
+    """The caller of a call no longer waits."""
+
+    number: int
+
+
+class Answered(Frame, frozen=True, tag=3):
+    """What the contract promises, as MessagePack. For the rest see `Reply`."""
+
+    number: int
+    value: msgspec.Raw
+    position: str | None = None
+    replayed: bool = False
+    settled: bool = False
+    behind: bool = False
+    kept: bytes | None = None
+
+
+class Refused(Frame, frozen=True, tag=4):
+    """A declared refusal: its code, and its fields."""
+
+    number: int
+    code: str
+    fields: msgspec.Raw
+
+
+class Failed(Frame, frozen=True, tag=5):
+    """Everything else that a caller can see: stable code, outcome, message."""
+
+    number: int
+    code: str
+    outcome: Outcome
+    message: str
+    field: str = ""
+    detail: str = ""
+    retry_after_s: float | None = None
+
+
+class Leaving(Frame, frozen=True, tag=6):
+    """The process is about to end: it answers what it was asked, and new calls go elsewhere."""
+
+
+_encode_into = msgspec.msgpack.Encoder().encode_into
+_AnyFrame = Hello | Call | Cancel | Answered | Refused | Failed | Leaving
+
+
+def pack(frame: Frame) -> bytes:
+    """A frame as bytes, its length before it. Raises: FrameError when it is too large."""
+    out = bytearray()
+    _append(out, frame)
+    return bytes(out)
+
+
+def _append(out: bytearray, frame: Frame) -> None:
+    at = len(out)
+    out += _NO_LENGTH
+    _encode_into(frame, out, at + PREFIX.size)
+    size = len(out) - at - PREFIX.size
+    if size > MAX_FRAME_BYTES:
+        del out[at:]
+        raise FrameError(
+            f"A frame of {size:,} bytes is larger than {MAX_FRAME_BYTES:,}. It was not sent. "
+            "Send less at once."
+        )
+    PREFIX.pack_into(out, at, size)
+
+
+class Wire(asyncio.Protocol):
+    """One connection that carries frames, either end of it.
+
+    What is sent in one turn of the loop leaves in one write. While the other end does
+    not read as fast as it is written to, `paused` is true, and an end that sets
+    `stops_reading` takes in nothing new until it does.
+    """
+
+    decoder: ClassVar[msgspec.msgpack.Decoder[_AnyFrame]] = msgspec.msgpack.Decoder(_AnyFrame)
+    stops_reading: ClassVar[bool] = False
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._left = bytearray()
+        self._needs = 0
+        """How many bytes the frame has that `_left` begins with."""
+        self._out = bytearray()
+        self._flushing = False
+        self.paused = False
+        self.transport: asyncio.Transport | None = None
+        self.ended = asyncio.Event()
+        """Set when the connection is gone."""
+
+    def came(self, frame: _AnyFrame) -> None:
+        """A frame has come. Raises: FrameError for one that is out of turn."""
+        raise NotImplementedError
+
+    def failed(self, error: FrameError) -> None:
+        """What came cannot be read; the connection is closed after that."""
+
+    def send(self, frame: Frame) -> None:
+        """Send a frame with this turn of the loop. Raises: FrameError when it is too large."""
+        _append(self._out, frame)
+        if not self._flushing:
+            self._flushing = True
+            self._loop.call_soon(self._flush)
+
+    def close(self) -> None:
+        """Send what was handed over, then close."""
+        self._flush()
+        if self.transport is not None:
+            self.transport.close()
+
+    @property
+    def closing(self) -> bool:
+        """Whether it is closed, or about to be."""
+        return self.transport is None or self.transport.is_closing()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """See `asyncio.Protocol`."""
+        self.transport = transport  # type: ignore[assignment]
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """See `asyncio.Protocol`."""
+        self.ended.set()
+
+    def data_received(self, data: bytes) -> None:
+        """Take every whole frame out of what has come."""
+        if self._left:
+            self._left += data
+            if len(self._left) < self._needs:
+                return
+            data, self._left = bytes(self._left), bytearray()
+        size, at = len(data), 0
+        view = memoryview(data)
+        decode = self.decoder.decode
+        try:
+            while size - at >= PREFIX.size:
+                (length,) = PREFIX.unpack_from(data, at)
+                if length > MAX_FRAME_BYTES:
+                    raise FrameError(
+                        f"A frame of {length:,} bytes was announced; {MAX_FRAME_BYTES:,} are the "
+                        "most. The connection is closed."
+                    )
+                begin = at + PREFIX.size
+                if size - begin < length:
+                    self._needs = PREFIX.size + length
+                    break
+                at = begin + length
+                self.came(decode(view[begin:at]))
+                if self.closing:
+                    return
+        except msgspec.DecodeError as error:
+            self._unreadable(FrameError(f"What came is no frame: {error}."))
+            return
+        except FrameError as error:
+            self._unreadable(error)
+            return
+        if at < size:
+            if size - at < PREFIX.size:
+                self._needs = PREFIX.size
+            self._left += view[at:]
+
+    def pause_writing(self) -> None:
+        """See `asyncio.BaseProtocol`."""
+        self.paused = True
+        if self.stops_reading and self.transport is not None:
+            self.transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        """See `asyncio.BaseProtocol`."""
+        self.paused = False
+        if self.stops_reading and self.transport is not None and not self.closing:
+            self.transport.resume_reading()
+
+    def _unreadable(self, error: FrameError) -> None:
+        self.failed(error)
+        self.close()
+
+    def _flush(self) -> None:
+        self._flushing = False
+        if self._out and self.transport is not None:
+            out, self._out = self._out, bytearray()
+            if not self.transport.is_closing():
+                self.transport.write(out)
+
+
+def raw(value: Any) -> msgspec.Raw:
+    """A value as MessagePack, to be put into a frame as it is."""
+    return msgspec.Raw(msgspec.msgpack.encode(value))
