@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import random
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -47,8 +48,14 @@ _LONGEST_WAIT_S: Final = 1.0
 _FIRST_WAIT_S: Final = 0.02
 _TRIES: Final = 3
 """Times that one call is sent, at the most, where a process was lost over it."""
+_AWAY_S: Final = 2.0
+"""After how long without a connection nobody waits for one any more: it is told at once."""
+_MOST_AWAITING: Final = 100
+"""How many wait for a connection, at the most, lest one dead service take all room."""
+_LIFE_S: Final = 60.0
+"""How long a connection is used, at the most: then a process that has come may be met."""
 _log = logging.getLogger("tenfold.frames")
-_Answer = Answered | Refused | Failed
+Answer = Answered | Refused | Failed
 
 
 async def connect(path: Path, *, timeout_s: float = _CONNECT_S) -> FrameLink:
@@ -91,13 +98,15 @@ class FrameLink(Wire):
         """What the process has said of itself."""
         self._greeting: asyncio.Future[Hello] = self._loop.create_future()
         self._next = 1
-        self._waiting: dict[int, asyncio.Future[_Answer]] = {}
+        self._waiting: dict[int, asyncio.Future[Answer]] = {}
         self._reason = "The process closed the connection."
         self._writable = asyncio.Event()
         self._writable.set()
         self.leaving = False
         """Whether the process is about to end, so that new calls go elsewhere."""
         self.on_leaving: Callable[[FrameLink], None] | None = None
+        self.retires_s = math.inf
+        """When its service lets go of it, on the loop's clock."""
 
     async def __aenter__(self) -> FrameLink:
         return self
@@ -116,6 +125,12 @@ class FrameLink(Wire):
         """Whether new calls may go here."""
         return not self.leaving and not self.closing
 
+    def retire(self) -> None:
+        """Take no new calls, and close when every call has its answer."""
+        self.leaving = True
+        if not self._waiting:
+            self.close()
+
     async def greet(self) -> None:
         """Say hello, and wait for the answer. Raises: FrameError, PeerLostError."""
         self.send(Hello(version=VERSION))
@@ -128,6 +143,13 @@ class FrameLink(Wire):
             PeerUnavailableError where it is gone (NOT_DONE); PeerLostError where it went
             meanwhile (MAYBE_DONE; a query NOT_DONE).
         """
+        return returned(outgoing.operation, await self.ask(outgoing))
+
+    async def ask(self, outgoing: Outgoing) -> Answer:
+        """Carry one call to the process; its answer as it came.
+
+        Raises: PeerUnavailableError, PeerLostError: of this connection, and nobody's answer.
+        """
         spec = outgoing.operation
         if not self._writable.is_set():
             await self._writable.wait()
@@ -139,7 +161,7 @@ class FrameLink(Wire):
         self.send(
             Call(
                 number,
-                f"{self._module(spec)}.{spec.name}",
+                f"{outgoing.module or self._module(spec)}.{spec.name}",
                 raw(outgoing.arguments),
                 outgoing.principal,
                 outgoing.tenant,
@@ -153,7 +175,7 @@ class FrameLink(Wire):
                 outgoing.queued,
             )
         )
-        future: asyncio.Future[_Answer] = self._loop.create_future()
+        future: asyncio.Future[Answer] = self._loop.create_future()
         self._waiting[number] = future
         try:
             answer = await future
@@ -167,7 +189,7 @@ class FrameLink(Wire):
             self._waiting.pop(number, None)
             if self.leaving and not self._waiting:
                 self.close()
-        return _returned(spec, answer)
+        return answer
 
     def came(self, frame: Frame) -> None:
         """See `Wire.came`."""
@@ -251,6 +273,9 @@ class RemoteService:
         self._dialing: asyncio.Task[None] | None = None
         self._changed = asyncio.Event()
         self._failure: Exception | None = None
+        self._failed_s: float | None = None
+        """Since when nobody can be reached."""
+        self._awaiting = 0
         self._closed = False
         self._random = random.Random()
 
@@ -261,26 +286,31 @@ class RemoteService:
             answers in the time of the call (NOT_DONE); DeadlineExceededError.
         """
         timeout_s = outgoing.timeout_s or outgoing.operation.declaration.timeout_s
-        until = self._now() + timeout_s
+        until = self._now() + timeout_s + (outgoing.wait_s or 0.0)
         lost = False
         for left in reversed(range(_TRIES)):
             link = self._choose() or await self._await_link(until, lost)
-            sent = outgoing
-            if left < _TRIES - 1:
-                timeout_s = until - self._now()
-                if timeout_s <= 0:
-                    break
-                sent = msgspec.structs.replace(outgoing, timeout_s=timeout_s)
+            left_s = until - self._now()
+            if left_s <= 0:
+                break
+            sent = msgspec.structs.replace(outgoing, timeout_s=min(timeout_s, left_s))
             try:
-                return await link.call(sent)
-            except PeerUnavailableError:
-                if not left:
-                    raise
+                answer = await link.ask(sent)
+            except PeerUnavailableError as error:
+                if left:
+                    continue
+                if lost:
+                    error.outcome = Outcome.MAYBE_DONE
+                raise
             except PeerLostError as error:
-                safe = error.outcome is Outcome.NOT_DONE or outgoing.key is not None
-                lost = lost or error.outcome is not Outcome.NOT_DONE
-                if not left or not safe:
+                # Queued work is begun again as a whole, under the same key.
+                again = outgoing.key is not None and not outgoing.queued
+                if not left or not (again or error.outcome is Outcome.NOT_DONE):
                     raise
+                lost = lost or error.outcome is not Outcome.NOT_DONE
+                continue
+            try:
+                return returned(outgoing.operation, answer)
             except TenfoldError as error:
                 if lost and error.outcome is Outcome.NOT_DONE:
                     error.outcome = Outcome.MAYBE_DONE  # the one that was lost may have done it
@@ -300,7 +330,12 @@ class RemoteService:
 
     def _choose(self) -> FrameLink | None:
         """One of the connections; None where there is none."""
-        links = self._links
+        links, now_s = self._links, self._now()
+        for link in links if len(links) > 1 else ():
+            if link.retires_s < now_s:  # one at a time
+                links.remove(link)
+                link.retire()
+                break
         if len(links) < self._most and not self._closed:
             self._dial_more()
         if len(links) < 2:
@@ -313,22 +348,30 @@ class RemoteService:
         while True:
             self._changed.clear()
             self._dial_more()
+            away = self._failed_s is not None and self._now() - self._failed_s > _AWAY_S
+            if away or self._awaiting >= _MOST_AWAITING:
+                raise self._unreachable(lost)
             left_s = until - self._now()
+            self._awaiting += 1
             try:
                 async with asyncio.timeout(max(left_s - min(0.1 * left_s, 0.2), 0)):
                     await self._changed.wait()
             except TimeoutError:
-                outcome = Outcome.MAYBE_DONE if lost else Outcome.NOT_DONE
-                done = "It may be done by a process that was lost" if lost else "Nothing was sent"
-                raise PeerUnavailableError(
-                    f"No process of the service {self._name!r} could be reached in time"
-                    f"{'' if self._failure is None else f': {self._failure}'} {done}. Send it "
-                    "again later; see whether the service runs.",
-                    outcome=outcome,
-                ) from self._failure
+                raise self._unreachable(lost) from self._failure
+            finally:
+                self._awaiting -= 1
             link = self._choose()
             if link is not None:
                 return link
+
+    def _unreachable(self, lost: bool) -> PeerUnavailableError:
+        why = "" if self._failure is None else f" The last try: {self._failure}"
+        done = "It may be done by a process that was lost" if lost else "Nothing was done"
+        return PeerUnavailableError(
+            f"No process of the service {self._name!r} can be reached. {done}. Send it again "
+            f"later; see whether the service runs.{why}",
+            outcome=Outcome.MAYBE_DONE if lost else Outcome.NOT_DONE,
+        )
 
     def _dial_more(self) -> None:
         if self._dialing is None and not self._closed:
@@ -342,15 +385,19 @@ class RemoteService:
                 try:
                     link = await self._dial()
                 except (TenfoldError, OSError) as error:
-                    if self._failure is None:
+                    if self._failed_s is None:
                         _log.warning("The service %r cannot be reached. %s", self._name, error)
+                        self._failed_s = self._now()
                     self._failure = error
+                    if not self._links:
+                        self._changed.set()  # whoever waits looks whether that is any use
                     await asyncio.sleep(wait_s * (0.5 + self._random.random() / 2))
                     wait_s = min(wait_s * 2, _LONGEST_WAIT_S)
                     continue
-                self._failure = None
+                self._failure = self._failed_s = None
                 wait_s = _FIRST_WAIT_S
                 if link.usable:
+                    link.retires_s = self._now() + _LIFE_S * (0.5 + self._random.random() / 2)
                     link.on_leaving = self._left
                     self._links.append(link)
                     self._changed.set()
@@ -376,7 +423,8 @@ class RemoteService:
         return asyncio.get_running_loop().time()
 
 
-def _returned(spec: OperationSpec, answer: _Answer) -> Returned:
+def returned(spec: OperationSpec, answer: Answer) -> Returned:
+    """What an answer means. Raises: the refusal or error that it stands for."""
     target = f"{spec.contract}.{spec.name}"
     try:
         if isinstance(answer, Answered):

@@ -11,7 +11,9 @@ import asyncio
 import logging
 import os
 import socket
+import sys
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -94,8 +96,10 @@ class FrameServer:
 
     async def listen(self, listener: socket.socket) -> None:
         """Listen at a socket that is bound; other processes may listen at it too."""
+        # From Python 3.13 on a server takes the path away when it closes: others listen there.
+        options: dict[str, Any] = {"cleanup_socket": False} if sys.version_info >= (3, 13) else {}
         self._server = await asyncio.get_running_loop().create_unix_server(
-            lambda: _Connection(self), sock=listener
+            lambda: _Connection(self), sock=listener, **options
         )
 
     async def stop(self, *, drain_s: float = 5.0) -> None:
@@ -199,7 +203,13 @@ class _Connection(Wire):
             )
             self.send(_failed(number, error))
             return
-        self.calls[number] = self._loop.create_task(self._carry(call))
+        task = self.calls[number] = self._loop.create_task(self._carry(call))
+        task.add_done_callback(partial(self._done, number))
+
+    def _done(self, number: int, task: asyncio.Task[None]) -> None:
+        """Forget a call whose task was cancelled before its first step, and had no last one."""
+        if self.calls.get(number) is task:
+            del self.calls[number]
 
     async def _carry(self, call: Call) -> None:
         number = call.number
@@ -219,7 +229,7 @@ class _Connection(Wire):
         except Exception as error:
             answer = _failed(number, error)
         finally:
-            del self.calls[number]
+            self.calls.pop(number, None)  # the number is free before its answer is sent
         if self.closing:
             return
         try:

@@ -30,7 +30,7 @@ from tenfold.path.admit import (
 from tenfold.path.calling import Settled, decide_call, decide_call_key
 from tenfold.path.door import Door
 from tenfold.path.entry import Incoming, Reply
-from tenfold.path.forwarding import outgoing_of, question_of, reply_of
+from tenfold.path.forwarding import ask, outgoing_of, reply_of
 from tenfold.path.handle import deadline_error, decide_outcome, silent_error
 from tenfold.path.kept import Trail
 from tenfold.path.limit import Limit, SharedTimer
@@ -170,17 +170,19 @@ class Calls:
             return OverloadedError(
                 f"The product is stopping, and {operation.target} was not begun. Send it again."
             )
+        queued = incoming.queued
         refused = decide_admission(
             operation.target,
             operation.spec,
             principal=incoming.principal,
             internal=incoming.internal,
             time_left_s=timeout_s,
-            in_flight=self._in_flight,
+            # What is in a queue already is delayed, and not shed.
+            in_flight=0 if queued else self._in_flight,
             most_in_flight=self._most_in_flight,
             idempotency_key=incoming.idempotency_key,
         )
-        if refused is None and self._door is not None and not operation.is_query:
+        if refused is None and self._door is not None and not operation.is_query and not queued:
             return self._door.full(operation.module.name, operation.target)
         return refused
 
@@ -243,14 +245,16 @@ class Calls:
         key = incoming.idempotency_key
         if key is None and not operation.is_query:
             key = text_of(self._ids.uuid())
-        outgoing = outgoing_of(incoming, trace, key, timeout_s)
+        outgoing = outgoing_of(operation.module.name, incoming, trace, key, timeout_s)
+        if arrival is not None:
+            arrival.leave()  # the process that does the work counts it, and sheds
         # The one who carries it has as long; this is for one who says nothing any more.
         patience_s = timeout_s + (incoming.wait_s or 0.0) + _PATIENCE_S
         returned = await self._limited(
             operation.target,
             operation.peer.call(outgoing),
             patience_s,
-            arrival,
+            None,
             lambda: silent_error(operation.target, patience_s, operation.is_query),
         )
         return reply_of(returned, trace, incoming.position)
@@ -427,13 +431,12 @@ class Calls:
             raise refused
         arguments = operation.bind(args, kwargs)
         if not isinstance(operation, CompiledOperation):
-            return await self._ask(operation, parent, options, arguments)
+            return await ask(operation, parent, options, arguments, self._ids)
         sender = parent.envelope
-        kind = operation.kind
         module = operation.module
         envelope = Envelope(
             id=self._ids.hex(128),
-            kind=kind,
+            kind=operation.kind,
             target=operation.target,
             payload=arguments,
             principal=sender.principal,
@@ -443,7 +446,7 @@ class Calls:
             deadline=sender.deadline,
             cause=sender.id,
         )
-        message = Message(envelope, kind, module.name, parent.deadline, None)
+        message = Message(envelope, operation.kind, module.name, parent.deadline, None)
         message.host = module
         if operation.is_query:
             message.freshness = parent.freshness
@@ -474,38 +477,3 @@ class Calls:
             ),
         )
         return outcome.value
-
-    async def _ask(
-        self,
-        operation: RemoteOperation,
-        parent: Message,
-        options: CallOptions,
-        arguments: msgspec.Struct,
-    ) -> Any:
-        """A call of one module to another that lives in another process."""
-        trail = parent.trail
-        decision, key = False, None
-        if operation.is_query:
-            decision = options.decision and (parent.decision or parent.kind is not _QUERY)
-            if trail is not None:
-                trail = trail.on(operation)
-        else:
-            found = decide_call_key(operation, parent, options.key)
-            if isinstance(found, TenfoldError):
-                raise found
-            key = found
-            parent.effects = True
-        returned = await operation.peer.call(
-            question_of(
-                operation.spec,
-                arguments,
-                parent,
-                trace=new_trace(self._ids, parent.envelope.trace),
-                key=key,
-                decision=decision,
-                position=None if trail is None else trail.token,
-            )
-        )
-        if operation.is_query and trail is not None:
-            trail.shows = merge_tokens(trail.shows, returned.position)
-        return returned.value

@@ -22,7 +22,7 @@ from tenfold.path.cache_counts import CacheCounts
 from tenfold.path.fills import FillPositions
 from tenfold.path.handle import deadline_error
 from tenfold.path.kept import Kept, Life, Trail, decide_covered, decide_use
-from tenfold.path.operations import CompiledOperation
+from tenfold.path.operations import CompiledOperation, Operation
 from tenfold.ports.cache import Cache, CacheUnavailableError, Claim, FirstTier, Found, Slot, Wish
 from tenfold.ports.unit import Message
 
@@ -265,7 +265,7 @@ class Filler:
         try:
             before = await parts.positions.before(fill.operation)
             message.trail = trail = Trail(None)
-            trail.asked = asked = list[CompiledOperation]()
+            trail.asked = asked = list[Operation]()
             value = await fill.operation.answer(message, fill.arguments)
             shows = await parts.positions.after()
         except BaseException as error:

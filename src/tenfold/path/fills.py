@@ -8,7 +8,7 @@ import msgspec
 
 from tenfold.contracts.errors import StoreUnavailableError
 from tenfold.path.kept import DATABASE
-from tenfold.path.operations import CompiledOperation
+from tenfold.path.operations import CompiledOperation, Operation, RemoteOperation
 from tenfold.path.positions import ProjectionProgress
 from tenfold.ports.replicas import Replicas
 
@@ -99,7 +99,7 @@ class FillPositions:
         return await self._place()
 
     def covered(
-        self, operation: CompiledOperation, before: Before, asked: Sequence[CompiledOperation]
+        self, operation: CompiledOperation, before: Before, asked: Sequence[Operation]
     ) -> tuple[str | None, tuple[str, ...]]:
         """What an answer surely has, as a token, and what it came from.
 
@@ -112,7 +112,12 @@ class FillPositions:
         names = {operation.module.name, *(each.module.name for each in asked)}
         unknown = set(before.lags)
         for each in asked:
-            if each.spec.declaration.projections:
+            if isinstance(each, RemoteOperation):
+                # Whom it asked in turn is not known here: whoever it could.
+                further = set(reach_of(self._modules, each.module.name))
+                names |= further
+                unknown |= {name for one in further for name in self._modules[one].follows}
+            elif each.spec.declaration.projections:
                 unknown |= set(self._modules[each.module.name].follows)
         names |= unknown | self._follows(operation)
         parts = [

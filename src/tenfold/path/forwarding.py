@@ -1,36 +1,44 @@
-"""Forwarding: a call that came in here, as it travels to the process that hosts its module."""
+"""Forwarding: calls as they travel to the process that hosts their module."""
 
 from __future__ import annotations
 
 import time
+from typing import Any
 
 import msgspec
 
-from tenfold.contracts.contract import OperationSpec
 from tenfold.contracts.envelope import TraceContext
+from tenfold.contracts.errors import Outcome, TenfoldError
 from tenfold.contracts.operations import Kind
+from tenfold.path.calling import decide_call_key
 from tenfold.path.entry import Incoming, Reply
 from tenfold.path.kept import Shown
+from tenfold.path.module import new_trace
+from tenfold.path.operations import RemoteOperation
 from tenfold.path.positions import merge_tokens
+from tenfold.path.proxies import CallOptions
+from tenfold.ports.clock import Ids
 from tenfold.ports.peers import Outgoing, Returned
 from tenfold.ports.unit import Message
 
-__all__ = ["outgoing_of", "question_of", "reply_of"]
+__all__ = ["ask", "decide_told", "outgoing_of", "reply_of"]
 
 _decode_kept = msgspec.msgpack.Decoder(Shown).decode
 
 
 def outgoing_of(
-    incoming: Incoming, trace: TraceContext, key: str | None, timeout_s: float
+    module: str, incoming: Incoming, trace: TraceContext, key: str | None, timeout_s: float
 ) -> Outgoing:
     """What travels of a call that came in.
 
     Args:
+        module: the one that offers the operation.
         key: under which it happens once; None for a query.
         timeout_s: what is left of its time.
     """
     return Outgoing(
         operation=incoming.operation,
+        module=module,
         arguments=incoming.arguments,
         principal=incoming.principal,
         tenant=incoming.tenant,
@@ -45,30 +53,62 @@ def outgoing_of(
     )
 
 
-def question_of(
-    spec: OperationSpec,
-    arguments: msgspec.Struct,
+async def ask(
+    operation: RemoteOperation,
     parent: Message,
-    *,
-    trace: TraceContext,
-    key: str | None,
-    decision: bool,
-    position: str | None,
-) -> Outgoing:
-    """What travels of a call that the handler of a message makes: it acts for the same caller."""
-    sender = parent.envelope
-    return Outgoing(
-        operation=spec,
+    options: CallOptions,
+    arguments: msgspec.Struct,
+    ids: Ids,
+) -> Any:
+    """A call of one module to another that lives in another process: for the same caller.
+
+    Raises: as a call here does; that nobody can be reached or was lost besides.
+    """
+    sender, trail = parent.envelope, parent.trail
+    decision, key = False, None
+    if operation.is_query:
+        decision = options.decision and (parent.decision or parent.kind is not Kind.QUERY)
+        if trail is not None:
+            trail = trail.on(operation)
+    else:
+        found = decide_call_key(operation, parent, options.key)
+        if isinstance(found, TenfoldError):
+            raise found
+        key = found
+        parent.effects = True
+    outgoing = Outgoing(
+        operation=operation.spec,
+        module=operation.module.name,
         arguments=arguments,
         principal=sender.principal,
         tenant=sender.tenant,
         key=key,
         timeout_s=parent.deadline - time.monotonic(),
-        trace=trace,
-        position=position,
+        trace=new_trace(ids, sender.trace),
+        position=None if trail is None else trail.token,
         decision=decision,
-        queued=parent.kind is not Kind.COMMAND,
+        queued=parent.kind in (Kind.JOB, Kind.EVENT, Kind.SCHEDULE),
     )
+    try:
+        returned = await operation.peer.call(outgoing)
+    except TenfoldError as error:
+        decide_told(error, query=operation.is_query)
+        raise
+    if operation.is_query and trail is not None:
+        trail.shows = merge_tokens(trail.shows, returned.position)
+    return returned.value
+
+
+def decide_told(error: TenfoldError, *, query: bool) -> TenfoldError:
+    """What the error of a call to another module means for whoever made that call.
+
+    That a query was answered, or a command done, is not its own work.
+    """
+    if query:
+        error.outcome = Outcome.NOT_DONE
+    elif error.outcome is Outcome.DONE:
+        error.outcome = Outcome.MAYBE_DONE
+    return error
 
 
 def reply_of(returned: Returned, trace: TraceContext, position: str | None) -> Reply:
@@ -77,7 +117,7 @@ def reply_of(returned: Returned, trace: TraceContext, position: str | None) -> R
         value=returned.value,
         trace=trace,
         replayed=returned.replayed,
-        position=merge_tokens(position, returned.position),
+        position=returned.position or position,
         settled=returned.settled,
         behind=returned.behind,
         kept=None if returned.kept is None else _decode_kept(returned.kept),

@@ -14,7 +14,7 @@ from datetime import timedelta
 
 from tenfold.contracts.structs import Struct
 from tenfold.path.attempts import error_text
-from tenfold.path.relay import Relay
+from tenfold.path.relay import Feed, Relay
 from tenfold.ports.clock import Clock
 from tenfold.ports.outbox import Outbox
 from tenfold.ports.queue import Queue
@@ -29,13 +29,16 @@ class Retained(Struct):
     """One module's records.
 
     `retain_days` is of its outbox; None keeps it for ever. `relay` is None for a
-    module that subscribes to nothing.
+    module that subscribes to nothing. One that is not `own` is another service's: it
+    is not trimmed here, and `feeds` are what it follows.
     """
 
     outbox: Outbox
     queue: Queue
     relay: Relay | None
     retain_days: int | None = None
+    own: bool = True
+    feeds: tuple[Feed, ...] = ()
 
 
 class RetentionParts(Struct):
@@ -92,8 +95,17 @@ class Retention:
                 followers.update((name, feed.key) for feed in module.relay.feeds)
             places = await module.queue.positions()
             stored.update(((name, key), place) for key, place in places.items())
+            # Which generations another service follows with, only its places say.
+            begun = {(key.handler, key.source) for key in places}
+            followers.update(
+                (name, feed.key)
+                for feed in module.feeds
+                if (feed.handler, feed.source) not in begun
+            )
         forgotten: dict[str, int] = {}
         for name, module in self._parts.modules.items():
+            if not module.own:
+                continue
             count = await module.queue.trim(now - timedelta(days=self._parts.inbox_days))
             if module.retain_days is not None:
                 up_to = decide_trim(name, followers, stored)

@@ -24,6 +24,8 @@ class Outgoing(Struct):
 
     operation: OperationSpec
     arguments: msgspec.Struct
+    module: str = ""
+    """The one that offers it; empty where the other end knows it by its contract."""
     principal: Principal = OPERATOR
     tenant: str = "main"
     key: str | None = None

@@ -159,15 +159,7 @@ class BackgroundWork:
             schedules.start()
         self._retention = Retention(
             RetentionParts(
-                modules={
-                    name: Retained(
-                        outbox=runtime.outbox,
-                        queue=runtime.queue,
-                        relay=self.relays.get(name),
-                        retain_days=self._shapes[name].retain_days,
-                    )
-                    for name, runtime in self._modules.items()
-                },
+                modules={name: self._retained(name) for name in self._opened},
                 clock=self._around.clock,
             )
         )
@@ -175,6 +167,20 @@ class BackgroundWork:
         for module, names in unfinished.items():
             for name in names:
                 await self.rebuilds.go_on(module, name)
+
+    def _retained(self, name: str) -> Retained:
+        """What is trimmed of a module; of another service's nothing, but it may follow what is."""
+        resources = self._opened[name].resources
+        own = name in self._modules
+        feeds = [] if own else [f for group in self._wiring.feeds(name).values() for f in group]
+        return Retained(
+            outbox=resources.log,
+            queue=resources.queue,
+            relay=self.relays.get(name),
+            retain_days=self._shapes[name].retain_days,
+            own=own,
+            feeds=tuple(feeds),
+        )
 
     async def _follow_again(self) -> None:
         """End what only one process does, since another does it now or is to."""

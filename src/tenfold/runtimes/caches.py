@@ -89,8 +89,13 @@ def open_caches(
         shared: the tier that processes share; made from `settings.url` if None.
     Raises: UserMistakeError where an address cannot be read.
     """
-    keeps = [o for o in parts.operations.values() if o.spec.declaration.cache_s is not None]
-    if not keeps:
+    keeps = any(
+        spec.declaration.cache_s is not None
+        for shape in parts.shapes.values()
+        for spec in shape.contract.operations.values()
+    )
+    if not keeps or not parts.modules:
+        # Who keeps none drops what others keep; but a gateway neither keeps nor changes anything.
         return None
     if shared is None and settings.url is not None:
         shared = make_shared_cache(settings, parts.product, parts.clock)

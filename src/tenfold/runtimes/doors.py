@@ -113,7 +113,7 @@ def open_door(
     if settings.max_backlog:
         _check_modules(settings.max_backlog, feeds)
         read = {n: modules[n].queue.backlog for n in settings.max_backlog if n in modules}
-        backlogs = Backlogs(settings.max_backlog, feeds, read)
+        backlogs = Backlogs({n: settings.max_backlog[n] for n in read}, feeds, read)
     door = Door(
         operations,
         shedder=None if shedding is None else Shedder(shedding, clock),

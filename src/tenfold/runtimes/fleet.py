@@ -16,7 +16,7 @@ from tenfold.runtimes.processes import PlannedProcess, decide_processes, decide_
 from tenfold.runtimes.restarts import ProcessState
 from tenfold.runtimes.slots import Slot
 from tenfold.runtimes.spawning import Child, Spawning
-from tenfold.runtimes.topology import ProductFile
+from tenfold.runtimes.topology import ProductFile, Topology
 
 __all__ = ["Fleet"]
 
@@ -174,6 +174,10 @@ def _planned(source: ProductFile) -> tuple[PlannedProcess, ...]:
     return decide_processes(topology.processes, topology.services)
 
 
+def _hosts(topology: Topology) -> dict[str, list[str]]:
+    return {name: sorted(service.modules) for name, service in topology.services.items()}
+
+
 def _changed(before: ProductFile, now: ProductFile) -> Sequence[str]:
     old, new = before.topology, now.topology
     compared = {
@@ -182,7 +186,7 @@ def _changed(before: ProductFile, now: ProductFile) -> Sequence[str]:
         "http.host": (old.http.host, new.http.host),
         "http.port": (old.http.port, new.http.port),
         "processes.web (to or from 0)": (old.processes.web > 0, new.processes.web > 0),
-        "services (their names)": (sorted(old.services), sorted(new.services)),
+        "services (their modules)": (_hosts(old), _hosts(new)),
         "database.kind": (old.database.kind, new.database.kind),
         "database.url": (old.database.url, new.database.url),
     }

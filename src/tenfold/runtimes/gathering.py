@@ -7,6 +7,7 @@ import contextlib
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from tenfold.contracts.errors import TenfoldError
 from tenfold.observe.gathered import Family, merge_texts
 from tenfold.observe.metrics import render_gauges, render_metrics
 from tenfold.runtimes.gauges import Gauges
@@ -64,6 +65,9 @@ class ProcessMetrics:
         self._link = link
         self._gauges = Gauges(host)
         self._waiting: asyncio.Future[str] | None = None
+        service = link.assignment.service
+        self._tells_stored = bool(service) and link.assignment.name == f"{service}-1"
+        self._saying: asyncio.Task[None] | None = None
         loop = asyncio.get_running_loop()
 
         def heard(order: Measure | Gathered) -> None:
@@ -96,11 +100,23 @@ class ProcessMetrics:
 
     def _hear(self, order: Any) -> None:
         if isinstance(order, Measure):
-            self._link.say_later(Measured(number=order.number, text=self._own()))
+            if self._tells_stored:
+                self._saying = asyncio.create_task(self._say_all(order.number))
+            else:
+                self._link.say_later(Measured(number=order.number, text=self._own()))
         elif self._waiting is not None:
             waiting, self._waiting = self._waiting, None
             if not waiting.done():
                 waiting.set_result(order.text)
+
+    async def _say_all(self, number: int) -> None:
+        """Say what is read from the databases too: whoever answers for all hosts none of them."""
+        own = self._own()
+        try:
+            own += render_gauges(await self._gauges.stored()).decode()
+        except TenfoldError:
+            pass  # the database is away, which other series tell
+        self._link.say_later(Measured(number=number, text=own))
 
     def _own(self) -> str:
         return render_metrics(self._host.stops.all(), self._gauges.own()).decode()

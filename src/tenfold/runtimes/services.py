@@ -8,12 +8,14 @@ caller that is told to go elsewhere finds the successor there.
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
 from collections.abc import Iterable, Mapping
 from functools import partial
 from pathlib import Path
 
 from tenfold.adapters.frames import RemoteService, connect
+from tenfold.contracts.errors import UserMistakeError
 from tenfold.edges.frames import bind_socket
 from tenfold.ports.peers import Peer
 from tenfold.runtimes.topology import Product
@@ -23,19 +25,27 @@ __all__ = ["Place", "Sockets"]
 _LINKS_EACH = 2
 """Connections that a process holds for each replica of a service: the kernel hands them out."""
 _BACKLOG = 512
+_MOST_PATH_BYTES = 100
+"""Linux takes 107 bytes and macOS 103."""
 
 
 class Sockets:
     """The sockets of a supervisor's services, bound before their processes begin."""
 
     def __init__(self, folder: Path, services: Iterable[str]) -> None:
-        """Bind one for each service. Raises: OSError.
+        """Bind one for each service. Raises: OSError, UserMistakeError.
 
         Args:
             folder: which only the owner may open.
         """
         self._bound: dict[str, socket.socket] = {}
-        self._paths = {name: folder / f"{name}.sock" for name in services}
+        self._paths = {name: folder / f"service-{name}.sock" for name in services}
+        for path in self._paths.values():
+            if len(os.fsencode(path)) > _MOST_PATH_BYTES:
+                raise UserMistakeError(
+                    f"{path} is too long a path for a socket. Nothing was started. Choose a "
+                    "shorter TENFOLD_DATA, or a shorter name of the service."
+                )
         try:
             for name, path in self._paths.items():
                 self._bound[name] = bind_socket(path)

@@ -197,6 +197,23 @@ async def test_the_outbox_is_kept_for_its_slowest_subscriber(
     assert await source.outbox.head() == 2
 
 
+async def test_the_outbox_is_kept_for_the_subscribers_of_other_services(
+    crew: Crew, source: SqliteBench
+) -> None:
+    await source.publish([event("a", source), event("b", source)])
+    relay = relay_of(crew, source, WORK)
+    other = Retained(
+        outbox=crew.bench.outbox, queue=crew.bench.queue, relay=None, own=False, feeds=(WORK,)
+    )
+    own = Retained(outbox=source.outbox, queue=source.queue, relay=None, retain_days=1)
+    parts = RetentionParts(modules={"orders": own, "shop": other}, clock=crew.bench.clock)
+    crew.bench.clock.jump(timedelta(days=8).total_seconds())
+    assert await Retention(parts).trim() == {"orders": 0}  # the shop has read nothing yet
+    await relay.step()
+    await relay.store_positions()
+    assert await Retention(parts).trim() == {"orders": 2}
+
+
 def test_what_may_be_forgotten_ends_at_the_slowest_subscriber() -> None:
     def key(handler: str) -> SubscriptionKey:
         return SubscriptionKey(handler=handler, generation=1, source="orders")

@@ -18,7 +18,7 @@ import pytest
 from tenfold import Contract, Money, Outcome, Refusal, Struct, command, query
 from tenfold.adapters.frames import FrameLink, connect
 from tenfold.contracts.contract import read_contract
-from tenfold.contracts.envelope import TraceContext
+from tenfold.contracts.envelope import OPERATOR, TraceContext
 from tenfold.contracts.errors import (
     HandlerFaultError,
     InvalidArgumentsError,
@@ -30,12 +30,17 @@ from tenfold.path.entry import Incoming, Reply
 from tenfold.ports.frames import (
     MAX_FRAME_BYTES,
     PREFIX,
+    VERSION,
+    Answered,
+    Call,
+    Cancel,
     Failed,
     FrameError,
     Hello,
     PeerLostError,
     PeerUnavailableError,
     pack,
+    raw,
 )
 from tenfold.ports.peers import Outgoing
 
@@ -304,3 +309,35 @@ async def test_noise_ends_its_connection_and_no_other(
 async def test_nobody_at_the_socket_is_unavailable(tmp_path: Path) -> None:
     with pytest.raises(PeerUnavailableError):
         await connect(tmp_path / "none")
+
+
+async def test_a_call_that_is_cancelled_before_it_begins_takes_no_room(
+    socket_path: Path, ask: Ask, entry: SmallEntry
+) -> None:
+    reader, writer = await asyncio.open_unix_connection(str(socket_path))
+    writer.write(pack(Hello(version=VERSION)))
+    arguments = raw({"what": "a"})
+    for number in range(1, 11):  # more than there is room for, each with its cancellation
+        call = Call(number=number, target="shop.look", arguments=arguments, principal=OPERATOR)
+        writer.write(pack(call) + pack(Cancel(number)))
+        await asyncio.sleep(0.005)
+    writer.write(pack(msgspec.structs.replace(call, number=99)))
+    wanted = pack(Answered(99, raw("A")))
+    received = b""
+    while wanted[-4:] not in received:
+        received += await asyncio.wait_for(reader.read(65_536), 5)
+    assert b"overloaded" not in received
+    writer.close()
+
+
+async def test_frames_are_read_however_they_are_cut(socket_path: Path) -> None:
+    reader, writer = await asyncio.open_unix_connection(str(socket_path))
+    call = Call(number=1, target="shop.look", arguments=raw({"what": "b"}), principal=OPERATOR)
+    for byte in pack(Hello(version=VERSION)) + pack(call):
+        writer.write(bytes([byte]))
+        await writer.drain()
+        await asyncio.sleep(0)
+    received = b""
+    while not received.endswith(pack(Answered(1, raw("B")))):
+        received += await asyncio.wait_for(reader.read(65_536), 5)
+    writer.close()
