@@ -394,13 +394,15 @@ class RemoteService:
                     await asyncio.sleep(wait_s * (0.5 + self._random.random() / 2))
                     wait_s = min(wait_s * 2, _LONGEST_WAIT_S)
                     continue
+                if not link.usable:  # it was told to go elsewhere at once
+                    await asyncio.sleep(wait_s)
+                    continue
                 self._failure = self._failed_s = None
                 wait_s = _FIRST_WAIT_S
-                if link.usable:
-                    link.retires_s = self._now() + _LIFE_S * (0.5 + self._random.random() / 2)
-                    link.on_leaving = self._left
-                    self._links.append(link)
-                    self._changed.set()
+                link.retires_s = self._now() + _LIFE_S * (0.5 + self._random.random() / 2)
+                link.on_leaving = self._left
+                self._links.append(link)
+                self._changed.set()
         finally:
             self._dialing = None
 

@@ -67,6 +67,12 @@ def compose(
             f"The topology {found.topology.name!r} keeps its data in SQLite and is one process, "
             "which needs none of these containers. Name one on PostgreSQL with --topology."
         )
+    if found.topology.services:
+        raise UserMistakeError(
+            f"The topology {found.topology.name!r} has services, which run under one supervisor: "
+            "there are no containers for them yet. Start `tenfold run` on one machine, or name a "
+            "topology without services with --topology."
+        )
     if not (found.root / "pyproject.toml").is_file():
         raise UserMistakeError(
             f"There is no pyproject.toml in {found.root}, by which the image could install the "

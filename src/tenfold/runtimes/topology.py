@@ -216,14 +216,14 @@ def _topology(
                 f"itself, and `{key}` asks for more.",
                 'Leave it out, or say kind = "postgres" under database.',
             )
+    if table.services:
+        _check_services(name, table, kind, origins, modules)
     if processes.web + processes.workers < 1:
         raise origins.mistake(
             ("processes", "web"),
             "the topology has neither web nor worker processes.",
             "Ask for at least one.",
         )
-    if table.services:
-        _check_services(name, table, kind, origins, modules)
     if table.database.pooler == "transaction" and not table.database.direct_url:
         raise origins.mistake(
             ("database", "pooler"),

@@ -106,6 +106,13 @@ def test_nothing_of_a_template_is_left_open(folder: Path) -> None:
     assert "context: ../.." in (folder / "made" / "here" / "compose.yaml").read_text()
 
 
+def test_services_have_no_containers_yet(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with (folder / "tenfold.toml").open("a") as file:
+        file.write('\n[topologies.scale.services.all]\nmodules = ["none"]\n')
+    assert export(folder, "compose", topology="scale") == 2
+    assert "has services" in capsys.readouterr().err
+
+
 def test_sqlite_needs_no_containers(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert export(folder, "compose", topology="prototype") == 2
     assert "keeps its data in SQLite" in capsys.readouterr().err

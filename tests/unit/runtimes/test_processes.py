@@ -15,7 +15,7 @@ from tenfold.runtimes.processes import (
     decide_rollout,
 )
 from tenfold.runtimes.roles import Role
-from tenfold.runtimes.settings import ProcessSettings
+from tenfold.runtimes.settings import ProcessSettings, ServiceSettings
 
 SETTINGS = ProcessSettings(restart_min_s=0.1, restart_max_s=10.0)
 
@@ -32,6 +32,26 @@ SETTINGS = ProcessSettings(restart_min_s=0.1, restart_max_s=10.0)
 def test_processes_share_the_work(web: int, workers: int, expected: list[tuple[str, Role]]) -> None:
     planned = decide_processes(ProcessSettings(web=web, workers=workers))
     assert [(each.name, each.role) for each in planned] == expected
+
+
+def test_services_have_processes_of_their_own_behind_gateways() -> None:
+    planned = decide_processes(
+        ProcessSettings(web=2),
+        {
+            "catalog": ServiceSettings(modules=("catalog",), replicas=2),
+            "ordering": ServiceSettings(modules=("orders", "stock"), workers=1),
+        },
+    )
+    assert [(each.name, each.role, each.service, each.serves) for each in planned] == [
+        ("gateway-1", Role.WEB, "", True),
+        ("gateway-2", Role.WEB, "", True),
+        ("catalog-1", Role.ALL, "catalog", False),
+        ("catalog-2", Role.ALL, "catalog", False),
+        ("ordering-1", Role.WEB, "ordering", False),
+        ("ordering-worker-1", Role.WORKER, "ordering", False),
+    ]
+    rollout = decide_rollout([], planned)
+    assert [each.name for each in rollout.begin[-2:]] == ["gateway-1", "gateway-2"]
 
 
 @given(st.integers(1, 500), st.floats(0, 1))

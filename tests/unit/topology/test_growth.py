@@ -72,3 +72,36 @@ def test_behind_a_pooler_the_server_itself_is_named_too(tmp_path: Path) -> None:
     assert "direct_url" in mistake(tmp_path, text)
     text += 'direct_url = "postgresql://server/x"\n'
     assert read(tmp_path, text).database.session_url == "postgresql://server/x"
+
+
+SERVICE = '[topologies.scale.services.shop]\nmodules = ["orders"]\n'
+
+
+def test_services_share_out_the_modules(tmp_path: Path) -> None:
+    topology = read(tmp_path, SERVICE + "replicas = 2\n", "scale")
+    assert topology.services["shop"].modules == ("orders",)
+    assert (topology.services["shop"].replicas, topology.services["shop"].workers) == (2, 0)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (SERVICE.replace("orders", "ordres"), "host 'ordres'"),
+        (SERVICE + SERVICE.replace("shop", "more"), "'shop' and 'more'"),
+        (SERVICE + "[topologies.scale.processes]\nworkers = 1\n", "each service's own"),
+        (SERVICE + "[topologies.scale.processes]\nweb = 0\n", "no gateway"),
+        (SERVICE + '[topologies.scale.database]\nkind = "sqlite"\n', "has services"),
+        (SERVICE.replace('["orders"]', "[]"), "modules"),
+    ],
+)
+def test_services_that_do_not_are_told(tmp_path: Path, text: str, said: str) -> None:
+    told = mistake(tmp_path, text, "scale")
+    assert "tenfold.toml" in told
+    assert said in told
+
+
+def test_a_module_without_a_service_is_named(tmp_path: Path) -> None:
+    head = 'name = "shop"\n[modules]\norders = "shop:Orders"\nstock = "shop:Stock"\n'
+    (tmp_path / "tenfold.toml").write_text(head + SERVICE)
+    with pytest.raises(UserMistakeError, match="no service hosts stock"):
+        read_product_file(tmp_path, "scale", environ={})
