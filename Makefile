@@ -31,7 +31,7 @@ help: ## List the commands
 # What a topology needs beyond the core is set up when it is asked for.
 READY_RUN := $(if $(filter-out prototype,$(or $(TOPOLOGY),$(TENFOLD_TOPOLOGY),prototype)),$(READY_GROWTH),$(READY))
 
-run: $(READY_RUN) ## Start the store on http://127.0.0.1:8000 (PORT, TENFOLD_DATA, TOPOLOGY=growth are honoured)
+run: $(READY_RUN) ## Start the store on http://127.0.0.1:8000 (PORT, TENFOLD_DATA, TOPOLOGY=growth or scale)
 	@$(call FROM_HERE,TENFOLD_DATA,TENFOLD_DATA); \
 	if [ -n "$${TOPOLOGY:-}" ]; then export TENFOLD_TOPOLOGY="$$TOPOLOGY"; fi; \
 	cd $(STORE) && exec ../../$(BIN)/tenfold run
@@ -63,7 +63,7 @@ campaign-import: $(READY_DEV) ## The real order history: imported, killed, into 
 	$(BIN)/pytest tests/faults/test_import.py --size full $(PYTEST_ARGS)
 
 bench: $(READY_DEV) ## Measure, each figure beside what it is compared with
-	@$(BIN)/python -c 'import aiosqlite, fastapi' 2>/dev/null || { $(call INSTALL,-e '.[bench]' -e $(STORE)); }
+	@$(BIN)/python -c 'import aiosqlite, fastapi, grpc' 2>/dev/null || { $(call INSTALL,-e '.[bench]' -e $(STORE)); }
 	$(BIN)/python -m benchmarks $(BENCH_ARGS)
 
 walkthrough: $(READY_DEV) ## Make docs/walkthrough.md anew, after a change that is meant

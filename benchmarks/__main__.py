@@ -1,7 +1,7 @@
 """`make bench`: measure, and print each figure beside what it is compared with.
 
 python -m benchmarks [--rounds N] [--csv FILE] [idle calls http units order import
-    http-postgres units-postgres queue-postgres relay-postgres]
+    frames http-postgres units-postgres queue-postgres relay-postgres]
 """
 
 from __future__ import annotations
@@ -18,30 +18,31 @@ from benchmarks.measure import Figure, Noise
 __all__ = ["main"]
 
 PARTS = ("idle", "calls", "http", "units", "order", "import")
-ON_POSTGRES = {
+PROGRAMS = {
+    "frames": "frames",
     "http-postgres": "http_postgres",
     "units-postgres": "postgres_store",
     "queue-postgres": "queue_postgres",
     "relay-postgres": "relay_postgres",
 }
-"""Programs of their own, on servers that are named or started; each prints its own table."""
+"""Programs of their own, on servers that they start; each prints its own table."""
 
 
 def main() -> None:
     """Run the parts that were asked for, all where none was."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("parts", nargs="*", help=", ".join((*PARTS, *ON_POSTGRES)))
+    parser.add_argument("parts", nargs="*", help=", ".join((*PARTS, *PROGRAMS)))
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--csv", type=Path, help="the Online Retail extract, for the import")
     given = parser.parse_args()
-    known = (*PARTS, *ON_POSTGRES)
+    known = (*PARTS, *PROGRAMS)
     unknown = set(given.parts) - set(known)
     if unknown:
         parser.error(f"there is no {', '.join(sorted(unknown))}; there are {', '.join(known)}")
     chosen = given.parts or known
     if set(chosen) & set(PARTS):
         _print_here(chosen, given.rounds, given.csv)
-    for part, module in ON_POSTGRES.items():
+    for part, module in PROGRAMS.items():
         if part in chosen:
             print(f"\n{part}:", flush=True)
             command = [sys.executable, "-m", f"benchmarks.{module}", "--rounds", str(given.rounds)]

@@ -65,10 +65,14 @@ _FOLDERS = {"faults", "campaigns", "topologies"}
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the campaigns, before anything is left out by its marks."""
+    """Mark the campaigns, before anything is left out by its marks.
+
+    What runs whole products goes last, since they stay until the end.
+    """
     for item in items:
         if item.path.name in CAMPAIGNS and item.path.parent.name in _FOLDERS:
             item.add_marker(pytest.mark.campaign)
+    items.sort(key=lambda item: item.path.parent.name == "topologies")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

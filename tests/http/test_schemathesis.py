@@ -17,7 +17,7 @@ from tests.http.shop import ShopEntry, make_product
 from tests.http.store_fixture import running_store
 
 pytest.importorskip("schemathesis", reason="install the dev extra: pip install -e '.[dev]'")
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.campaign, pytest.mark.slow, pytest.mark.timeout(400)]
 HOOKS = Path(__file__).with_name("schemathesis_hooks.py")
 CHECKS = (
     "not_a_server_error",

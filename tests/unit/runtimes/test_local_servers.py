@@ -120,6 +120,7 @@ def test_text_is_ordered_by_code_point_and_upper_knows_letters(postgres_url: str
     assert query(postgres_url, "SELECT upper('ä')")[0][0] == "Ä"
 
 
+@pytest.mark.campaign
 def test_passwords_are_asked_for_and_kept_from_others(own_servers_folder: Folder) -> None:
     data = own_servers_folder()
     with start_local_servers(data, ServerWants(), dict(_plain())) as servers:
@@ -151,6 +152,7 @@ def _line(supervisor: subprocess.Popen[str]) -> str:
     return supervisor.stdout.readline().strip()
 
 
+@pytest.mark.campaign
 def test_servers_do_not_outlive_a_supervisor_that_is_killed(own_servers_folder: Folder) -> None:
     data = own_servers_folder()
     with _supervisor(data, "valkey") as supervisor:
@@ -364,6 +366,7 @@ def _below(path: Path, folder: Path) -> bool:
     return path.is_relative_to(folder)
 
 
+@pytest.mark.campaign
 def test_a_keeper_stops_servers_whose_user_ended_without_a_word(
     own_servers_folder: Folder,
 ) -> None:
@@ -375,6 +378,7 @@ def test_a_keeper_stops_servers_whose_user_ended_without_a_word(
     assert read_state(data).servers  # the ports are remembered
 
 
+@pytest.mark.campaign
 def test_one_keeper_is_enough_for_all_users(own_servers_folder: Folder) -> None:
     data = own_servers_folder()
     wants = ServerWants(valkey=False, fast=True)

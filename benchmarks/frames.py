@@ -1,0 +1,240 @@
+"""Calls between two processes, 64 at once, bare: frames beside aiohttp and grpcio's asyncio.
+
+python -m benchmarks.frames [--rounds N]
+
+Each side is a server process and a client process that asks it for as long as a
+round takes. All three carry the same arguments and answer as MessagePack, over one
+Unix socket for frames and loopback TCP for the others, with uvloop on both ends
+(grpcio has a loop of its own beneath). aiohttp's client keeps its connections.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any, Protocol
+
+import msgspec
+import uvloop
+
+from benchmarks.measure import Figure, Noise, interleave
+from tenfold import Contract, Struct, query
+from tenfold.adapters.frames import connect
+from tenfold.contracts.contract import read_contract
+from tenfold.contracts.envelope import TraceContext
+from tenfold.edges.frames import FrameServer
+from tenfold.path.entry import Incoming, Reply
+from tenfold.ports.peers import Outgoing
+
+AT_ONCE = 64
+SECONDS = 2.0
+GOALS = {"aiohttp": "4", "grpcio aio": "15"}
+_TRACE = TraceContext(trace_id="1" * 32, span_id="2" * 16)
+_METHOD = "/bench.Echo/say"
+
+
+class Said(Struct):
+    """What both ends exchange."""
+
+    text: str
+    number: int
+
+
+class Echo(Contract, Protocol):
+    """Says what it is told."""
+
+    @query(who="internal")
+    async def say(self, text: str, number: int) -> Said:
+        """The same again."""
+        ...
+
+
+_OPERATIONS = {f"echo.{n}": spec for n, spec in read_contract(Echo).operations.items()}
+_SPEC = _OPERATIONS["echo.say"]
+Ask = Callable[[Said], Awaitable[Any]]
+_kept: list[Any] = []
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(Said).decode
+
+
+class _Echo:
+    async def call(self, incoming: Incoming) -> Reply:
+        arguments: Any = incoming.arguments
+        return Reply(value=Said(text=arguments.text, number=arguments.number), trace=_TRACE)
+
+
+async def _serve_frames(place: str) -> None:
+    await FrameServer("bench", _Echo(), _OPERATIONS).start(Path(place))
+
+
+async def _serve_aiohttp(place: str) -> None:
+    from aiohttp import web
+
+    async def say(request: web.Request) -> web.Response:
+        return web.Response(body=_encode(_decode(await request.read())))
+
+    app = web.Application()
+    app.router.add_post("/say", say)
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", int(place)).start()
+
+
+async def _serve_grpcio(place: str) -> None:
+    import grpc
+
+    async def say(request: Said, _: Any) -> Said:
+        return request
+
+    handler = grpc.method_handlers_generic_handler(
+        "bench.Echo",
+        {
+            "say": grpc.unary_unary_rpc_method_handler(
+                say, request_deserializer=_decode, response_serializer=_encode
+            )
+        },
+    )
+    server = grpc.aio.server()
+    server.add_generic_rpc_handlers((handler,))
+    server.add_insecure_port(f"127.0.0.1:{place}")
+    await server.start()
+    _kept.append(server)  # it ends with its last reference
+
+
+@asynccontextmanager
+async def _ask_frames(place: str) -> AsyncIterator[Ask]:
+    async with await connect(Path(place)) as link:
+
+        async def ask(said: Said) -> Any:
+            arguments = _SPEC.arguments(text=said.text, number=said.number)
+            outgoing = Outgoing(operation=_SPEC, arguments=arguments)
+            return (await link.call(outgoing)).value
+
+        yield ask
+
+
+@asynccontextmanager
+async def _ask_aiohttp(place: str) -> AsyncIterator[Ask]:
+    import aiohttp
+
+    connector = aiohttp.TCPConnector(limit=AT_ONCE)
+    async with aiohttp.ClientSession(connector=connector) as session:
+        url = f"http://127.0.0.1:{place}/say"
+
+        async def ask(said: Said) -> Any:
+            async with session.post(url, data=_encode(said)) as answer:
+                return _decode(await answer.read())
+
+        yield ask
+
+
+@asynccontextmanager
+async def _ask_grpcio(place: str) -> AsyncIterator[Ask]:
+    import grpc
+
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{place}") as channel:
+        yield channel.unary_unary(
+            _METHOD, request_serializer=_encode, response_deserializer=_decode
+        )
+
+
+SIDES: dict[str, tuple[Callable[[str], Awaitable[None]], Callable[[str], Any]]] = {
+    "frames": (_serve_frames, _ask_frames),
+    "aiohttp": (_serve_aiohttp, _ask_aiohttp),
+    "grpcio aio": (_serve_grpcio, _ask_grpcio),
+}
+
+
+async def _calls_per_s(name: str, place: str) -> float:
+    """How many calls a second one client process gets answered."""
+    async with AsyncExitStack() as stack:
+        ask: Ask = await stack.enter_async_context(SIDES[name][1](place))
+        said = Said(text="hello world", number=7)
+        assert await ask(said) == said
+        done = 0
+        until = time.perf_counter() + SECONDS
+
+        async def go_on() -> None:
+            nonlocal done
+            while time.perf_counter() < until:
+                await ask(said)
+                done += 1
+
+        began = time.perf_counter()
+        await asyncio.gather(*(go_on() for _ in range(AT_ONCE)))
+        return done / (time.perf_counter() - began)
+
+
+def _round(name: str, place: str) -> float:
+    return uvloop.run(_calls_per_s(name, place))
+
+
+@contextlib.contextmanager
+def _serving(name: str, place: str) -> Iterator[None]:
+    server = subprocess.Popen(
+        [sys.executable, "-m", "benchmarks.frames", "--serve", name, place],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert server.stdout is not None
+        if server.stdout.readline() != "ready\n":
+            raise SystemExit(f"The server of {name} did not start.")
+        yield
+    finally:
+        server.kill()
+        server.communicate()
+
+
+async def _serve(name: str, place: str) -> None:
+    await SIDES[name][0](place)
+    print("ready", flush=True)
+    await asyncio.Event().wait()
+
+
+def _free_port() -> str:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return str(probe.getsockname()[1])
+
+
+def main() -> None:
+    """Print calls a second of each, and what frames do in times of the others."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.frames", description=__doc__)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--serve", nargs=2, metavar=("SIDE", "PLACE"))
+    given = parser.parse_args()
+    if given.serve:
+        uvloop.run(_serve(*given.serve))
+        return
+    noise = Noise()
+    with contextlib.ExitStack() as stack:
+        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="tf-"))
+        places = {n: f"{folder}/s" if n == "frames" else _free_port() for n in SIDES}
+        for name, place in places.items():
+            stack.enter_context(_serving(name, place))
+        run = {name: partial(_round, name, place) for name, place in places.items()}
+        values = interleave(run, given.rounds, noise)
+    print(f"{'what':<58} {'median':>9} {'':<14} {'lowest':>8} .. {'highest':<8}")
+    for name, each in values.items():
+        print(Figure(f"{name}: calls between two processes", "calls/s", each).line())
+    for name, goal in GOALS.items():
+        ratios = [
+            ours / theirs for ours, theirs in zip(values["frames"], values[name], strict=True)
+        ]
+        print(Figure(f"frames in times of {name}", "x", ratios, f"goal {goal}").line())
+    print(noise.line())
+
+
+if __name__ == "__main__":
+    main()
