@@ -78,7 +78,8 @@ async def connect(path: Path, *, timeout_s: float = _CONNECT_S) -> FrameLink:
     except (PeerLostError, TimeoutError) as error:
         link.close()
         raise PeerUnavailableError(
-            f"The process behind {path} did not answer the greeting. Nothing was sent."
+            f"The process behind {path} did not answer the greeting. Nothing was sent. It may "
+            "hang: see its log, and `tenfold processes`."
         ) from error
     except FrameError as error:
         link.close()
@@ -230,12 +231,10 @@ class FrameLink(Wire):
 
     def pause_writing(self) -> None:
         """See `asyncio.BaseProtocol`."""
-        super().pause_writing()
         self._writable.clear()
 
     def resume_writing(self) -> None:
         """See `asyncio.BaseProtocol`."""
-        super().resume_writing()
         self._writable.set()
 
     def _module(self, spec: OperationSpec) -> str:
@@ -327,21 +326,22 @@ class RemoteService:
         for link in links:
             link.on_leaving = None
             link.close()
+        await asyncio.gather(*(link.ended.wait() for link in links))
 
     def _choose(self) -> FrameLink | None:
         """One of the connections; None where there is none."""
-        links, now_s = self._links, self._now()
-        for link in links if len(links) > 1 else ():
-            if link.retires_s < now_s:  # one at a time
-                links.remove(link)
-                link.retire()
-                break
-        if len(links) < self._most and not self._closed:
+        links = self._links
+        if len(links) < self._most:
             self._dial_more()
         if len(links) < 2:
             return links[0] if links else None
         one, other = self._random.sample(links, 2)
-        return one if one.outstanding <= other.outstanding else other
+        link = one if one.outstanding <= other.outstanding else other
+        if link.retires_s < self._now():
+            links.remove(link)
+            link.retire()
+            return self._choose()
+        return link
 
     async def _await_link(self, until: float, lost: bool) -> FrameLink:
         """Wait for a connection. Raises: PeerUnavailableError, MAYBE_DONE after a loss."""
@@ -385,12 +385,9 @@ class RemoteService:
                 try:
                     link = await self._dial()
                 except (TenfoldError, OSError) as error:
-                    if self._failed_s is None:
-                        _log.warning("The service %r cannot be reached. %s", self._name, error)
-                        self._failed_s = self._now()
                     self._failure = error
                     if not self._links:
-                        self._changed.set()  # whoever waits looks whether that is any use
+                        self._note_away()
                     await asyncio.sleep(wait_s * (0.5 + self._random.random() / 2))
                     wait_s = min(wait_s * 2, _LONGEST_WAIT_S)
                     continue
@@ -405,6 +402,12 @@ class RemoteService:
                 self._changed.set()
         finally:
             self._dialing = None
+
+    def _note_away(self) -> None:
+        if self._failed_s is None:
+            _log.warning("The service %r cannot be reached. %s", self._name, self._failure)
+            self._failed_s = self._now()
+        self._changed.set()  # whoever waits looks whether that is any use
 
     def _left(self, link: FrameLink) -> None:
         """A process is about to end, or its connection is gone."""

@@ -80,9 +80,7 @@ class FrameServer:
             for target, spec in operations.items()
         }
         contracts = {spec.contract: name.rpartition(".")[0] for name, spec in operations.items()}
-        self.hello = Hello(
-            version=VERSION, product=product, contracts=contracts, process=process, most=most
-        )
+        self.hello = Hello(version=VERSION, product=product, contracts=contracts, process=process)
         self._server: asyncio.Server | None = None
         self.connections: set[_Connection] = set()
         self._changed = asyncio.Event()
@@ -112,7 +110,7 @@ class FrameServer:
         if server is None:
             return
         server.close()
-        for connection in self.connections:
+        for connection in list(self.connections):
             connection.leave()
         try:
             async with asyncio.timeout(drain_s):
@@ -123,8 +121,9 @@ class FrameServer:
             calls = sum(len(connection.calls) for connection in self.connections)
             if calls:
                 _log.error("%d calls did not end in time and are interrupted.", calls)
-        ending = [connection.end() for connection in list(self.connections)]
-        await asyncio.gather(*ending)
+        left = list(self.connections)
+        await asyncio.gather(*(connection.end() for connection in left))
+        await asyncio.gather(*(connection.ended.wait() for connection in left))
 
     def gone(self, connection: _Connection) -> None:
         """A connection has ended."""
@@ -133,8 +132,6 @@ class FrameServer:
 
 
 class _Connection(Wire):
-    stops_reading = True
-
     def __init__(self, server: FrameServer) -> None:
         super().__init__()
         self._server = server
@@ -153,6 +150,15 @@ class _Connection(Wire):
         for task in list(self.calls.values()):
             task.cancel()  # nobody waits for it any more
         self._server.gone(self)
+
+    def pause_writing(self) -> None:
+        # Who does not read what it is sent is not read from either.
+        if self.transport is not None:
+            self.transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        if self.transport is not None and not self.closing:
+            self.transport.resume_reading()
 
     def came(self, frame: Frame) -> None:
         if isinstance(frame, Call) and self._greeted:
@@ -199,7 +205,8 @@ class _Connection(Wire):
             raise FrameError(f"The number {number} is in use by another call, or is none.")
         if len(self.calls) >= self._server.most:
             error = OverloadedError(
-                f"{len(self.calls):,} calls are in progress on this connection; nothing was begun."
+                f"{len(self.calls):,} calls are in progress on this connection, and this one was "
+                "not begun. Send it again when one of them has ended."
             )
             self.send(_failed(number, error))
             return

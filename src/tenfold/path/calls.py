@@ -30,8 +30,8 @@ from tenfold.path.admit import (
 from tenfold.path.calling import Settled, decide_call, decide_call_key
 from tenfold.path.door import Door
 from tenfold.path.entry import Incoming, Reply
-from tenfold.path.forwarding import ask, outgoing_of, reply_of
-from tenfold.path.handle import deadline_error, decide_outcome, silent_error
+from tenfold.path.forwarding import ask, outgoing_of, reply_of, silent_error
+from tenfold.path.handle import deadline_error, decide_outcome
 from tenfold.path.kept import Trail
 from tenfold.path.limit import Limit, SharedTimer
 from tenfold.path.limits import Allowance
@@ -136,10 +136,10 @@ class Calls:
         self._in_flight += 1
         self._idle.clear()
         try:
-            if isinstance(operation, CompiledOperation):
-                reply = await self._carry(operation, incoming, timeout_s, arrival)
-            else:
+            if isinstance(operation, RemoteOperation):
                 reply = await self._forward(operation, incoming, timeout_s, arrival)
+            else:
+                reply = await self._carry(operation, incoming, timeout_s, arrival)
         finally:
             if arrival is not None:
                 arrival.leave()
@@ -183,7 +183,7 @@ class Calls:
             idempotency_key=incoming.idempotency_key,
         )
         if refused is None and self._door is not None and not operation.is_query and not queued:
-            return self._door.full(operation.module.name, operation.target)
+            return self._door.full(operation.module_name, operation.target)
         return refused
 
     async def _carry(
@@ -245,7 +245,7 @@ class Calls:
         key = incoming.idempotency_key
         if key is None and not operation.is_query:
             key = text_of(self._ids.uuid())
-        outgoing = outgoing_of(operation.module.name, incoming, trace, key, timeout_s)
+        outgoing = outgoing_of(operation.module_name, incoming, trace, key, timeout_s)
         if arrival is not None:
             arrival.leave()  # the process that does the work counts it, and sheds
         # The one who carries it has as long; this is for one who says nothing any more.
@@ -430,7 +430,7 @@ class Calls:
         if refused is not None:
             raise refused
         arguments = operation.bind(args, kwargs)
-        if not isinstance(operation, CompiledOperation):
+        if isinstance(operation, RemoteOperation):
             return await ask(operation, parent, options, arguments, self._ids)
         sender = parent.envelope
         module = operation.module

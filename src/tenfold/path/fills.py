@@ -109,16 +109,17 @@ class FillPositions:
         Args:
             asked: the queries that were asked on the way.
         """
-        names = {operation.module.name, *(each.module.name for each in asked)}
+        names = {operation.module.name, *(each.module_name for each in asked)}
         unknown = set(before.lags)
         for each in asked:
+            module = self._modules[each.module_name]
+            if each.spec.declaration.projections:
+                unknown |= set(module.follows)
             if isinstance(each, RemoteOperation):
                 # Whom it asked in turn is not known here: whoever it could.
-                further = set(reach_of(self._modules, each.module.name))
+                further = {n for asked in module.asks for n in reach_of(self._modules, asked)}
                 names |= further
                 unknown |= {name for one in further for name in self._modules[one].follows}
-            elif each.spec.declaration.projections:
-                unknown |= set(self._modules[each.module.name].follows)
         names |= unknown | self._follows(operation)
         parts = [
             f"{name}.{self._epochs[name]}.{before.heads[name]}"

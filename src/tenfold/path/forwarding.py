@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from tenfold.contracts.envelope import TraceContext
-from tenfold.contracts.errors import Outcome, TenfoldError
+from tenfold.contracts.errors import DeadlineExceededError, Outcome, TenfoldError
 from tenfold.contracts.operations import Kind
 from tenfold.path.calling import decide_call_key
 from tenfold.path.entry import Incoming, Reply
@@ -21,7 +21,7 @@ from tenfold.ports.clock import Ids
 from tenfold.ports.peers import Outgoing, Returned
 from tenfold.ports.unit import Message
 
-__all__ = ["ask", "decide_told", "outgoing_of", "reply_of"]
+__all__ = ["ask", "decide_told", "outgoing_of", "reply_of", "silent_error"]
 
 _decode_kept = msgspec.msgpack.Decoder(Shown).decode
 
@@ -78,7 +78,7 @@ async def ask(
         parent.effects = True
     outgoing = Outgoing(
         operation=operation.spec,
-        module=operation.module.name,
+        module=operation.module_name,
         arguments=arguments,
         principal=sender.principal,
         tenant=sender.tenant,
@@ -109,6 +109,19 @@ def decide_told(error: TenfoldError, *, query: bool) -> TenfoldError:
     elif error.outcome is Outcome.DONE:
         error.outcome = Outcome.MAYBE_DONE
     return error
+
+
+def silent_error(target: str, waited_s: float, query: bool) -> DeadlineExceededError:
+    """The error for a call to another process that has not answered in its time."""
+    if query:
+        return DeadlineExceededError(
+            f"The process that hosts {target} has not answered within {waited_s:g} s. Ask again."
+        )
+    return DeadlineExceededError(
+        f"The process that hosts {target} has not answered within {waited_s:g} s, so it may be "
+        "done. Ask for its result, or send it again with the same Idempotency-Key.",
+        outcome=Outcome.MAYBE_DONE,
+    )
 
 
 def reply_of(returned: Returned, trace: TraceContext, position: str | None) -> Reply:

@@ -37,7 +37,6 @@ __all__ = [
     "decide_outcome",
     "decide_rerun_s",
     "handle_in_unit",
-    "silent_error",
     "undeclared",
 ]
 
@@ -310,17 +309,4 @@ def deadline_error(target: str, timeout_s: float, message: Message) -> DeadlineE
         )
     return DeadlineExceededError(
         f"{target} took longer than its {timeout_s:g} s. Nothing was committed. Send it again."
-    )
-
-
-def silent_error(target: str, waited_s: float, query: bool) -> DeadlineExceededError:
-    """The error for a call to another process that has not answered in its time."""
-    if query:
-        return DeadlineExceededError(
-            f"The process that hosts {target} has not answered within {waited_s:g} s. Ask again."
-        )
-    return DeadlineExceededError(
-        f"The process that hosts {target} has not answered within {waited_s:g} s, so it may be "
-        "done. Ask for its result, or send it again with the same Idempotency-Key.",
-        outcome=Outcome.MAYBE_DONE,
     )

@@ -63,19 +63,13 @@ class Dropping(Protocol):
         ...
 
 
-class RemoteModule(msgspec.Struct, frozen=True):
-    """A module that another process hosts, as far as it matters here."""
+class _Declared:
+    """One operation of one module, as far as its contract says: wherever it is hosted."""
 
-    name: str
+    __slots__ = ("bind", "is_query", "kind", "module_name", "spec", "target", "timeout_s", "who")
 
-
-class RemoteOperation:
-    """One operation of a module that another process hosts."""
-
-    __slots__ = ("bind", "is_query", "kind", "module", "peer", "spec", "target", "timeout_s", "who")
-
-    def __init__(self, module: str, spec: OperationSpec, peer: Peer) -> None:
-        self.module = RemoteModule(module)
+    def __init__(self, module: str, spec: OperationSpec) -> None:
+        self.module_name = module
         self.spec = spec
         self.target = f"{module}.{spec.name}"
         self.who = spec.declaration.who
@@ -83,10 +77,19 @@ class RemoteOperation:
         self.kind = spec.kind
         self.is_query = spec.kind is Kind.QUERY
         self.bind = argument_binder(spec)
+
+
+class RemoteOperation(_Declared):
+    """One operation of a module that another process hosts, which `peer` reaches."""
+
+    __slots__ = ("peer",)
+
+    def __init__(self, module: str, spec: OperationSpec, peer: Peer) -> None:
+        super().__init__(module, spec)
         self.peer = peer
 
 
-class CompiledOperation:
+class CompiledOperation(_Declared):
     """One operation of one module, bound to its handler."""
 
     __slots__ = (
@@ -97,27 +100,14 @@ class CompiledOperation:
         "_method",
         "_observe",
         "_turns",
-        "bind",
         "cached",
         "dropping",
-        "is_query",
-        "kind",
         "module",
-        "spec",
-        "target",
-        "timeout_s",
-        "who",
     )
 
     def __init__(self, module: ModuleRuntime, spec: OperationSpec) -> None:
+        super().__init__(module.name, spec)
         self.module = module
-        self.spec = spec
-        self.target = f"{module.name}.{spec.name}"
-        self.who = spec.declaration.who
-        self.timeout_s = spec.declaration.timeout_s
-        self.kind = spec.kind
-        self.is_query = spec.kind is Kind.QUERY
-        self.bind = argument_binder(spec)
         self._method: Callable[..., Awaitable[Any]] = getattr(module.instance, spec.name)
         self._check = result_checker(spec)
         self._observe = module.resources.stops.handle.observe

@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import asyncio
 import struct
-from typing import Any, ClassVar, Final
+from abc import ABC, abstractmethod
+from typing import Any, Final
 
 import msgspec
 
@@ -42,6 +43,8 @@ VERSION = 2
 MAX_FRAME_BYTES = 16 * 1024 * 1024
 PREFIX = struct.Struct(">I")
 _NO_LENGTH: Final = bytes(PREFIX.size)
+_LAST_WORDS_S: Final = 1.0
+"""For how long a connection that is closed waits for its other end to read what is left."""
 
 
 class PeerUnavailableError(TenfoldError):
@@ -70,15 +73,13 @@ class Frame(msgspec.Struct, frozen=True, array_like=True, tag_field="frame"):
 class Hello(Frame, frozen=True, tag=0):
     """Begins a connection.
 
-    `contracts` maps what the process offers to the module that does; `process` is
-    its name, and `most` how many calls at once it takes on this connection.
+    `contracts` maps what the process offers to the module that does; `process` is its name.
     """
 
     version: int
     product: str = ""
     contracts: dict[str, str] = {}
     process: str = ""
-    most: int = 0
 
 
 class Call(Frame, frozen=True, tag=1):
@@ -149,7 +150,9 @@ class Leaving(Frame, frozen=True, tag=6):
 
 
 _encode_into = msgspec.msgpack.Encoder().encode_into
-_AnyFrame = Hello | Call | Cancel | Answered | Refused | Failed | Leaving
+_decode = msgspec.msgpack.Decoder(
+    Hello | Call | Cancel | Answered | Refused | Failed | Leaving
+).decode
 
 
 def pack(frame: Frame) -> bytes:
@@ -173,16 +176,11 @@ def _append(out: bytearray, frame: Frame) -> None:
     PREFIX.pack_into(out, at, size)
 
 
-class Wire(asyncio.Protocol):
+class Wire(asyncio.Protocol, ABC):
     """One connection that carries frames, either end of it.
 
-    What is sent in one turn of the loop leaves in one write. While the other end does
-    not read as fast as it is written to, `paused` is true, and an end that sets
-    `stops_reading` takes in nothing new until it does.
+    What is sent in one turn of the loop leaves in one write.
     """
-
-    decoder: ClassVar[msgspec.msgpack.Decoder[_AnyFrame]] = msgspec.msgpack.Decoder(_AnyFrame)
-    stops_reading: ClassVar[bool] = False
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
@@ -191,15 +189,16 @@ class Wire(asyncio.Protocol):
         """How many bytes the frame has that `_left` begins with."""
         self._out = bytearray()
         self._flushing = False
-        self.paused = False
         self.transport: asyncio.Transport | None = None
+        self._aborts: asyncio.TimerHandle | None = None
         self.ended = asyncio.Event()
         """Set when the connection is gone."""
 
-    def came(self, frame: _AnyFrame) -> None:
+    @abstractmethod
+    def came(self, frame: Frame) -> None:
         """A frame has come. Raises: FrameError for one that is out of turn."""
-        raise NotImplementedError
 
+    @abstractmethod
     def failed(self, error: FrameError) -> None:
         """What came cannot be read; the connection is closed after that."""
 
@@ -211,10 +210,11 @@ class Wire(asyncio.Protocol):
             self._loop.call_soon(self._flush)
 
     def close(self) -> None:
-        """Send what was handed over, then close."""
+        """Send what was handed over, then close; a second later whether or not that was read."""
         self._flush()
-        if self.transport is not None:
+        if self.transport is not None and self._aborts is None:
             self.transport.close()
+            self._aborts = self._loop.call_later(_LAST_WORDS_S, self.transport.abort)
 
     @property
     def closing(self) -> bool:
@@ -227,6 +227,8 @@ class Wire(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """See `asyncio.Protocol`."""
+        if self._aborts is not None:
+            self._aborts.cancel()
         self.ended.set()
 
     def data_received(self, data: bytes) -> None:
@@ -238,7 +240,6 @@ class Wire(asyncio.Protocol):
             data, self._left = bytes(self._left), bytearray()
         size, at = len(data), 0
         view = memoryview(data)
-        decode = self.decoder.decode
         try:
             while size - at >= PREFIX.size:
                 (length,) = PREFIX.unpack_from(data, at)
@@ -252,7 +253,7 @@ class Wire(asyncio.Protocol):
                     self._needs = PREFIX.size + length
                     break
                 at = begin + length
-                self.came(decode(view[begin:at]))
+                self.came(_decode(view[begin:at]))
                 if self.closing:
                     return
         except msgspec.DecodeError as error:
@@ -265,18 +266,6 @@ class Wire(asyncio.Protocol):
             if size - at < PREFIX.size:
                 self._needs = PREFIX.size
             self._left += view[at:]
-
-    def pause_writing(self) -> None:
-        """See `asyncio.BaseProtocol`."""
-        self.paused = True
-        if self.stops_reading and self.transport is not None:
-            self.transport.pause_reading()
-
-    def resume_writing(self) -> None:
-        """See `asyncio.BaseProtocol`."""
-        self.paused = False
-        if self.stops_reading and self.transport is not None and not self.closing:
-            self.transport.resume_reading()
 
     def _unreadable(self, error: FrameError) -> None:
         self.failed(error)

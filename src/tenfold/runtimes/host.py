@@ -212,11 +212,6 @@ class Host:
         """Whether queries may be answered by several servers."""
         return bool(self.product.topology.database.replicas)
 
-    @property
-    def hosted(self) -> tuple[str, ...]:
-        """The modules that run here."""
-        return tuple(self._hosted)
-
     def hosts(self, target: str) -> bool:
         """Whether an operation, as `module.operation`, is of a module that runs here."""
         return target.partition(".")[0] in self._hosted
@@ -320,10 +315,11 @@ class Host:
             for short, operation in compiled.items():
                 operations[f"{name}.{short}"] = operation
         epochs = {n: await opened.resources.log.epoch() for n, opened in self._opened.items()}
+        logs = self._logs()
         self._doors = open_door(
             door_settings(self.product.name, self.product.topology),
             self.operations,
-            self._logs(),
+            logs,
             fed_queues(self._shapes, self._wiring.publishers),
             self._around.clock,
             self._around.ids,
@@ -342,7 +338,7 @@ class Host:
         self._wiring.hand_over(instances, self._calls)
         for name, runtime in self.modules.items():
             await self._background.add(name, runtime, owners[name])
-        await self._open_caches(operations, epochs)
+        await self._open_caches(operations, epochs, logs)
 
     def _remote_operations(self) -> dict[str, Operation]:
         return {
@@ -363,7 +359,10 @@ class Host:
         return found
 
     async def _open_caches(
-        self, operations: dict[str, CompiledOperation], epochs: dict[str, str]
+        self,
+        operations: dict[str, CompiledOperation],
+        epochs: dict[str, str],
+        logs: dict[str, ModuleRuntime],
     ) -> None:
         """Keep the answers of queries that say so; nothing is made where none does."""
         self._caches = caches = open_caches(
@@ -371,7 +370,7 @@ class Host:
             CacheParts(
                 product=self.product.name,
                 shapes=self._shapes,
-                modules=self._logs(),
+                modules=logs,
                 operations=operations,
                 epochs=epochs,
                 progress=self._background.projections,

@@ -6,7 +6,7 @@ import gc
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from tenfold.contracts.contract import Contract
 from tenfold.edges.frames import FrameServer
@@ -16,9 +16,11 @@ from tenfold.runtimes.host import Host
 from tenfold.runtimes.lock import DataLock
 from tenfold.runtimes.moving.service import MOVING_OPERATIONS, MovingService
 from tenfold.runtimes.roles import Role
-from tenfold.runtimes.services import Place
 from tenfold.runtimes.sqlite_stores import SqliteStores
 from tenfold.runtimes.topology import Product
+
+if TYPE_CHECKING:
+    from tenfold.runtimes.services import Place
 
 __all__ = ["RunningProduct", "hosted", "running"]
 

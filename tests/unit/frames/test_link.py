@@ -127,8 +127,12 @@ def entry() -> SmallEntry:
 
 
 @pytest.fixture
-async def socket_path(entry: SmallEntry) -> AsyncIterator[Path]:
-    server = FrameServer("test", entry, OPERATIONS, most=3)
+def server(entry: SmallEntry) -> FrameServer:
+    return FrameServer("test", entry, OPERATIONS, most=3)
+
+
+@pytest.fixture
+async def socket_path(server: FrameServer) -> AsyncIterator[Path]:
     with tempfile.TemporaryDirectory(prefix="tf-") as folder:
         path = Path(folder) / "s"
         await server.start(path)
@@ -163,6 +167,55 @@ async def test_a_call_is_internal_and_carries_its_key(ask: Ask, entry: SmallEntr
     await ask("buy", {"key": "k1", "timeout_s": 2.0}, quantity=1)
     assert entry.seen[0].internal
     assert (entry.seen[0].idempotency_key, entry.seen[0].timeout_s) == ("k1", 2.0)
+
+
+async def test_a_call_from_outside_stays_one(ask: Ask, entry: SmallEntry) -> None:
+    await ask("look", {"outside": True, "position": "p", "decision": True}, what="a")
+    await ask("look", {"queued": True, "wait_s": 3.0, "tenant": "t"}, what="a")
+    first, second = entry.seen
+    assert (first.internal, first.counted, first.decision, first.position) == (
+        False,
+        True,
+        True,
+        "p",
+    )
+    assert (second.internal, second.counted, second.queued, second.wait_s, second.tenant) == (
+        True,
+        False,
+        True,
+        3.0,
+        "t",
+    )
+
+
+async def test_the_module_that_is_named_is_called(client: FrameLink) -> None:
+    spec = SHOP.operations["look"]
+    outgoing = Outgoing(operation=spec, module="shed", arguments=spec.arguments(what="a"))
+    with pytest.raises(UnknownOperationError, match=r"shed\.look"):
+        await client.call(outgoing)
+
+
+async def test_who_does_not_read_is_not_read_from_and_holds_up_no_end(
+    server: FrameServer, socket_path: Path, entry: SmallEntry
+) -> None:
+    _, writer = await asyncio.open_unix_connection(str(socket_path))
+    writer.write(pack(Hello(version=VERSION)))
+    arguments = raw({"what": "x" * 1_000_000})
+    sent = 0
+    stuck = False
+    while not stuck:  # until nothing more can be written, since its answers are not read
+        sent += 1
+        writer.write(
+            pack(Call(number=sent, target="shop.look", arguments=arguments, principal=OPERATOR))
+        )
+        try:
+            await asyncio.wait_for(writer.drain(), 1)
+        except TimeoutError:
+            stuck = True
+    assert len(entry.seen) < sent
+    await asyncio.wait_for(server.stop(drain_s=0.1), 10)
+    assert not server.connections
+    writer.transport.abort()
 
 
 async def test_a_refusal_is_raised_again_with_its_fields(ask: Ask) -> None:

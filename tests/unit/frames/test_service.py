@@ -241,3 +241,18 @@ async def test_what_a_process_says_of_another_service_is_its_answer(fleet: Fleet
     with pytest.raises(PeerLostError, match="Another service"):
         await fleet.call("grind", "k-4")
     assert len(fleet.one.seen) == 1
+
+
+async def test_after_a_while_a_process_that_has_come_is_asked_too(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tenfold.adapters.frames._LIFE_S", 0.02)
+    assert await fleet.call() == "one"
+    await fleet.other.start()
+    until = asyncio.get_running_loop().time() + 10
+    while "other" not in {await fleet.call() for _ in range(4)}:
+        assert asyncio.get_running_loop().time() < until
+        await asyncio.sleep(0.005)
+    while len(fleet.one.server.connections) + len(fleet.other.server.connections) > 4:
+        assert asyncio.get_running_loop().time() < until
+        await asyncio.sleep(0.005)

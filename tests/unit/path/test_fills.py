@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from tenfold.contracts.errors import StoreUnavailableError
 from tenfold.path.fills import FillPositions, ModuleReach
 from tenfold.path.kept import Kept, decide_covered
+from tenfold.path.operations import RemoteOperation
 from tenfold.ports.replicas import Freshness
 
 pytestmark = pytest.mark.anyio
@@ -27,8 +28,18 @@ def head(name: str) -> Callable[[], Awaitable[int]]:
 def operation(module: str, *projections: str) -> Any:
     said = SimpleNamespace(projections=projections)
     return SimpleNamespace(
-        module=SimpleNamespace(name=module), spec=SimpleNamespace(declaration=said)
+        module=SimpleNamespace(name=module),
+        module_name=module,
+        spec=SimpleNamespace(declaration=said),
     )
+
+
+def elsewhere(module: str) -> RemoteOperation:
+    """A query without projections, of a module that another process hosts."""
+    made: Any = RemoteOperation.__new__(RemoteOperation)
+    made.module_name = module
+    made.spec = SimpleNamespace(declaration=SimpleNamespace(projections=()))
+    return cast("RemoteOperation", made)
 
 
 class Progress:
@@ -106,6 +117,14 @@ async def test_another_modules_projection_may_have_lagged_when_it_was_asked() ->
     kept = await covered(positions(), operation("shop"), operation("tells", "changes"))
     assert kept.covers == "tells.e.7"
     assert decide_covered(kept, "shop.e.1") == "older"
+
+
+async def test_of_another_process_nobody_knows_whom_it_asked_in_turn() -> None:
+    kept = await covered(positions(), operation("other"), elsewhere("shop"))
+    assert kept.reach == ("other", "shop", "tells")
+    assert decide_covered(kept, "tells.e.1") == "older"
+    kept = await covered(positions(), operation("shop"), elsewhere("tells"))
+    assert (kept.covers, kept.reach) == ("shop.e.5,tells.e.7", ("shop", "tells"))
 
 
 async def test_a_replicated_databases_place_stands_with_them() -> None:
