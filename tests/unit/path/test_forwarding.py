@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, Protocol, final
 
@@ -24,6 +25,7 @@ from tenfold.ports.peers import Outgoing, Returned
 from tenfold.runtimes.host import Host
 from tenfold.runtimes.settings import QueueLimits
 from tenfold.runtimes.topology import Product, Topology
+from tenfold.testing.clock import HeldClock
 
 pytestmark = pytest.mark.anyio
 BUYER = Principal(id="buyer")
@@ -32,7 +34,7 @@ BUYER = Principal(id="buyer")
 class Mill(Contract, Protocol):
     """Lives elsewhere."""
 
-    @query(who="anyone")
+    @query(who="anyone", cache_s=60)
     async def look(self) -> int:
         """Look."""
         ...
@@ -136,8 +138,27 @@ def peer() -> FakePeer:
 
 
 @pytest.fixture
-async def host(tmp_path: Path, peer: FakePeer) -> AsyncIterator[Host]:
-    product = Product(
+async def host(product: Product, clock: HeldClock, peer: FakePeer) -> AsyncIterator[Host]:
+    made = Host(
+        product,
+        data_dir=product.root,
+        clock=clock,
+        create_tables=True,
+        peers={"mill": peer},
+    )
+    await made.start()
+    yield made
+    await made.stop()
+
+
+@pytest.fixture
+def clock() -> HeldClock:
+    return HeldClock()
+
+
+@pytest.fixture
+def product(tmp_path: Path) -> Product:
+    return Product(
         name="mills",
         root=tmp_path,
         modules={"mill": MillModule, "yard": YardModule},
@@ -148,10 +169,6 @@ async def host(tmp_path: Path, peer: FakePeer) -> AsyncIterator[Host]:
             shedding=SheddingSettings(enabled=True), queue=QueueLimits(max_backlog={"mill": 5})
         ),
     )
-    made = Host(product, data_dir=tmp_path, create_tables=True, peers={"mill": peer})
-    await made.start()
-    yield made
-    await made.stop()
 
 
 async def call(host: Host, name: str, **more: Any) -> Reply:
@@ -285,3 +302,32 @@ async def test_queued_work_of_others_is_delayed_and_not_shed(
     await call(host, "yard.gather", internal=True, queued=True)
     waiting.cancel()
     await asyncio.gather(waiting, return_exceptions=True)
+
+
+async def test_the_key_of_queued_work_is_remembered_for_as_long_as_it_may_run(
+    host: Host, peer: FakePeer, clock: HeldClock
+) -> None:
+    for queued, times in ((False, 2), (True, 3)):
+        for _ in range(2):
+            await call(
+                host, "yard.gather", internal=True, queued=queued, idempotency_key=f"k-{queued}"
+            )
+            clock.jump(timedelta(days=2).total_seconds())
+        assert len(peer.seen) == times
+
+
+async def test_who_keeps_no_answers_drops_what_others_keep_and_a_gateway_does_neither(
+    host: Host, product: Product, peer: FakePeer, tmp_path: Path
+) -> None:
+    assert host.caches is not None
+    gateway = Host(product, data_dir=tmp_path / "none", peers={"mill": peer, "yard": peer})
+    await gateway.start()
+    try:
+        assert gateway.caches is None
+        assert gateway.door is not None
+        assert gateway.door.backlogs is not None
+        assert gateway.door.backlogs.watched == ()  # it hosts no queue that it could look at
+        assert (await call(gateway, "mill.look")).value == 7
+    finally:
+        await gateway.stop()
+    assert not (tmp_path / "none").exists()
