@@ -53,7 +53,6 @@ CAMPAIGNS = {
     "test_replica_histories.py",
     "test_rolling_migration.py",
     "test_rolling_restart.py",
-    "test_services.py",
     "test_stopping.py",
     "test_store_processes.py",
     "test_supervisor.py",
