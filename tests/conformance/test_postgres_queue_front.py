@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
@@ -11,6 +12,7 @@ import asyncpg
 import pytest
 
 from tenfold.adapters.postgres.claims import TAKE_TURN, turn_values
+from tenfold.adapters.postgres.horizon import INDEX_ONLY
 from tenfold.adapters.postgres.queue import INSERT_ENTRIES, entry_values
 from tenfold.adapters.postgres.schema import create_platform_tables
 from tenfold.ports.records import Claim, Cycle, QueueEntry
@@ -175,3 +177,32 @@ async def test_a_schema_from_before_this_turn_is_made_up(bench: QueueBench) -> N
     await bench.session.read(lambda c: create_platform_tables(c, MODULE))
     await add(bench, 1)
     assert names(await claim(bench.queue)) == ["m0"]
+
+
+@pytest.mark.parametrize("function", ["tenfold_front_1(100, f)", "tenfold_sweep_1(f)"])
+async def test_a_queue_that_was_empty_until_now_is_not_read_as_a_whole(
+    bench: QueueBench, function: str
+) -> None:
+    # Plans are kept from when it was empty, until it is analyzed: after a minute at the soonest.
+    schema = bench.session.schema
+    await bench.execute("ALTER TABLE {s}.tenfold_queue SET (autovacuum_enabled = off)")
+    text = f"SELECT {schema}.{function} FROM {schema}.tenfold_floors f"
+    connection = await asyncpg.connect(bench.url)
+
+    async def run(text: str) -> Any:
+        await connection.execute(f"UPDATE {schema}.tenfold_floors SET sweep_at = '-infinity'")
+        return await connection.fetchval(text)
+
+    try:
+        await connection.execute(INDEX_ONLY.replace("LOCAL ", ""))
+        for _ in range(8):
+            await run(text)
+        await put(bench, connection, *[entry(f"m{n}") for n in range(20_000)])
+        await run(text)
+        said = await run(f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {text}")
+    finally:
+        await connection.close()
+    (found,) = json.loads(str(said))
+    touched = found["Plan"]["Shared Hit Blocks"] + found["Plan"]["Shared Read Blocks"]
+    (pages,) = await bench.column("SELECT pg_relation_size('{s}.tenfold_queue') / 8192")
+    assert touched < int(str(pages)) / 2, "it read the table as a whole"

@@ -72,14 +72,24 @@ LANGUAGE plpgsql VOLATILE AS $$
 #variable_conflict use_column
 DECLARE
     v_began timestamptz := clock_timestamp();
+    v_missed bigint[];
 BEGIN
     IF v_began < p_now.sweep_at THEN
         RETURN false;
     END IF;
-    UPDATE {s}.tenfold_queue q SET waits = 4
-    FROM unnest(p_now.priorities, p_now.floors) AS r (priority, floor)
-    WHERE q.waits = 1 AND q.priority = r.priority AND q.id <= r.floor
-      AND q.id NOT IN (SELECT unnest(c.ids) FROM {s}.tenfold_claims c);
+    -- OFFSET 0 keeps the planner from reading all that is due where it takes a new table for empty.
+    v_missed := ARRAY(
+        SELECT below.id
+        FROM unnest(p_now.priorities, p_now.floors) AS r (priority, floor) CROSS JOIN LATERAL (
+            SELECT q.id FROM {s}.tenfold_queue q
+            WHERE q.waits = 1 AND q.priority = r.priority AND q.id <= r.floor
+            OFFSET 0
+        ) AS below
+        WHERE below.id NOT IN (SELECT unnest(c.ids) FROM {s}.tenfold_claims c)
+    );
+    IF cardinality(v_missed) > 0 THEN
+        UPDATE {s}.tenfold_queue q SET waits = 4 WHERE q.id = ANY (v_missed) AND q.waits = 1;
+    END IF;
     UPDATE {s}.tenfold_floors SET
         unproven = false,
         sweep_at = clock_timestamp() + greatest(

@@ -38,17 +38,21 @@ DECLARE
     v_alone smallint;
 BEGIN
     -- Above the floors, so that nothing is read again that was finished behind an open transaction.
+    -- Asked by subqueries with a limit, which look into the index once for each priority: of EXISTS
+    -- the planner makes a join, and on a new table, which it takes for empty, one that reads all.
     SELECT count(*), max(r.priority), max(r.floor) INTO v_known, v_priority, v_floor
     FROM unnest(p_now.priorities, p_now.floors) AS r (priority, floor)
-    WHERE EXISTS (
-        SELECT FROM {s}.tenfold_queue q
+    WHERE (
+        SELECT true FROM {s}.tenfold_queue q
         WHERE q.waits = 1 AND q.priority = r.priority AND q.id > r.floor
+        LIMIT 1
     );
     IF v_known <> 1
         OR EXISTS (
-            SELECT FROM unnest(v_lows, v_highs) AS r (low, high) WHERE EXISTS (
-                SELECT FROM {s}.tenfold_queue q
+            SELECT FROM unnest(v_lows, v_highs) AS r (low, high) WHERE (
+                SELECT true FROM {s}.tenfold_queue q
                 WHERE q.waits = 1 AND q.priority > r.low AND q.priority < r.high
+                LIMIT 1
             )
         )
         OR EXISTS (SELECT FROM {s}.tenfold_queue q WHERE q.waits = 4)
