@@ -71,6 +71,7 @@ PORTS: Final = (
             "unit_suite.TenantCases",
             "call_suite.CallCases",
             "call_suite.BackgroundCases",
+            "batch_suite.BatchCases",
         ),
         adapters=(
             Adapter(

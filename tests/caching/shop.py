@@ -257,5 +257,5 @@ def wire(
     )
     assert caches is not None
     for name in host.modules:
-        caches.attach_delivery(host.delivery(name), host.modules[name])
+        caches.attach_background([host.delivery(name)], host.modules[name])
     return caches

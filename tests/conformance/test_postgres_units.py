@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tenfold.testing import call_suite, unit_suite
+from tenfold.testing import batch_suite, call_suite, unit_suite
 from tests.conformance.postgres_bench import PostgresProbe
 
 
@@ -44,3 +44,6 @@ class TestTenants(unit_suite.TenantCases): ...
 
 
 class TestBackground(call_suite.BackgroundCases): ...
+
+
+class TestBatches(batch_suite.BatchCases): ...

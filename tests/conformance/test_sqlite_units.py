@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tenfold.runtimes.topology import Topology
-from tenfold.testing import call_suite, unit_suite
+from tenfold.testing import batch_suite, call_suite, unit_suite
 from tests.conformance.probe_bench import Probe
 
 
@@ -45,3 +45,6 @@ class TestTenants(unit_suite.TenantCases): ...
 
 
 class TestBackground(call_suite.BackgroundCases): ...
+
+
+class TestBatches(batch_suite.BatchCases): ...

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Awaitable, Callable
-from typing import Any, get_type_hints
+from typing import Any, get_args, get_origin, get_type_hints
 
 import msgspec
 
@@ -28,7 +28,8 @@ class HandlerSpec(Struct):
 
     `name` is unique in its module; a projection's handlers are
     `projection.method`. `payload` is the event, or a struct of the job's
-    arguments; `start` and `cron` are set for subscriptions and schedules.
+    arguments; `start` and `cron` are set for subscriptions and schedules. With `batch`
+    the method takes a list of so many events at the most.
     """
 
     name: str
@@ -37,6 +38,7 @@ class HandlerSpec(Struct):
     payload: type[msgspec.Struct]
     method: Callable[..., Awaitable[None]]
     start: str = "beginning"
+    batch: int | None = None
     cron: str | None = None
     projection: str | None = None
 
@@ -62,14 +64,21 @@ def read_background(owner: type, projection: str | None = None) -> list[HandlerS
         prefix = f"{projection}." if projection else ""
         place = f"{owner.__name__}.{name}"
         if isinstance(declared, Subscription):
+            if declared.batch is not None and projection is not None:
+                raise ContractError(
+                    f"{place} takes batches, and a projection is kept event by event, so that it "
+                    "can be rebuilt beside itself. Leave out `batch`, or keep its table by a "
+                    "subscription of the module."
+                )
             found.append(
                 HandlerSpec(
                     name=prefix + name,
                     kind=Kind.EVENT,
                     background=declared.background,
-                    payload=_event_of(place, member),
+                    payload=_event_of(place, member, batch=declared.batch is not None),
                     method=member,
                     start=declared.start,
+                    batch=declared.batch,
                     projection=projection,
                 )
             )
@@ -109,14 +118,27 @@ def _hints(place: str, method: Callable[..., Any]) -> dict[str, Any]:
         ) from error
 
 
-def _event_of(place: str, method: Callable[..., Any]) -> type[Event]:
+def _event_of(place: str, method: Callable[..., Any], *, batch: bool) -> type[Event]:
     hints = _hints(place, method)
     names = list(inspect.signature(method).parameters)[1:]
     event = hints.get(names[0]) if len(names) == 1 else None
+    many = get_origin(event) is list
+    if many:
+        (event,) = get_args(event)
     if not (isinstance(event, type) and issubclass(event, Event)):
         raise ContractError(
             f"{place} subscribes to nothing. Give it exactly one argument, annotated with the "
             "event: `async def handler(self, event: OrderPlaced) -> None`."
+        )
+    if many and not batch:
+        raise ContractError(
+            f"{place} takes a list of {event.__name__}. Say how many at the most: "
+            "`@subscribe(batch=500)`; or annotate its argument with the event alone."
+        )
+    if batch and not many:
+        raise ContractError(
+            f"{place} says `batch` and takes one {event.__name__}. Annotate its argument with "
+            f"list[{event.__name__}], or leave out `batch`."
         )
     return event
 

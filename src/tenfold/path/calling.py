@@ -67,6 +67,13 @@ def decide_call_key(
     Two calls of one operation that change places are refused, not repeated. A
     command may call commands only if it requires a key itself.
     """
+    if not parent.repeatable:
+        return CommandFromCommandError(
+            f"{parent.envelope.target} handles events in batches and called the command "
+            f"{operation.target}. Which events come together may differ when they are handled "
+            "again, so nobody could tell whether the call was made before. Nothing was done. Call "
+            "it from a job that this handler enqueues."
+        )
     if parent.calls is None:
         parent.calls = {}
     step = parent.calls[operation.target] = parent.calls.get(operation.target, 0) + 1

@@ -67,10 +67,19 @@ class Background(Struct):
 
 
 class Subscription(Struct):
-    """What `@subscribe` said. `start` is where a new subscription begins in the source's log."""
+    """What `@subscribe` said.
+
+    `start` is where a new subscription begins in the source's log; `batch` is how many
+    events its handler takes at once, None for one.
+    """
 
     background: Background
     start: Literal["now", "beginning"] = "beginning"
+    batch: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.batch is not None and not 1 <= self.batch <= 1000:
+            raise ContractError(f"batch={self.batch} is outside 1 to 1,000.")
 
 
 class ScheduleDeclaration(Struct):
@@ -92,6 +101,17 @@ def subscribe(
     backoff_s: float = 0.5,
     start: Literal["now", "beginning"] = "beginning",
 ) -> Callable[[Callable[[_Self, _E], Awaitable[None]]], Callable[[_Self, _E], Awaitable[None]]]: ...
+@overload
+def subscribe(
+    *,
+    batch: int,
+    attempts: int = 8,
+    timeout_s: float = 30.0,
+    backoff_s: float = 0.5,
+    start: Literal["now", "beginning"] = "beginning",
+) -> Callable[
+    [Callable[[_Self, list[_E]], Awaitable[None]]], Callable[[_Self, list[_E]], Awaitable[None]]
+]: ...
 def subscribe(
     method: Any = None,
     /,
@@ -100,21 +120,31 @@ def subscribe(
     timeout_s: float = 30.0,
     backoff_s: float = 0.5,
     start: Literal["now", "beginning"] = "beginning",
+    batch: int | None = None,
 ) -> Any:
     """Handle an event of any module; its type is the annotation of the one argument.
 
     Each event is handled once in effect, in the order of its key, after its
     publisher has committed.
 
+    With `batch`, for volume, the argument is a list of events, `events: list[OrderPlaced]`:
+    as many as there are, up to so many, in the order of the publisher's log and of one
+    tenant, handled in one unit of work. No other process handles this subscription at the
+    same time. Such a handler may ask queries and enqueue jobs, and calls no commands. A
+    batch that fails twice is tried event by event; one that fails by itself `attempts`
+    times goes to the queue, where it is tried as often again and ends as a dead letter.
+
     Args:
         attempts: 1 to 100, then it is a dead letter.
         timeout_s: seconds for each attempt.
         backoff_s: seconds before the second attempt; doubled for each further one.
         start: where a subscription that is new begins in the publisher's log.
+        batch: the most events at once, 1 to 1,000; without it, one by one.
     """
     subscription = Subscription(
         background=Background(attempts=attempts, timeout_s=timeout_s, backoff_s=backoff_s),
         start=start,
+        batch=batch,
     )
 
     def mark(function: Any) -> Any:

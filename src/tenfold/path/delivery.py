@@ -60,7 +60,8 @@ class _Compiled:
         method = _as_coroutine(spec.method)
 
         def event(payload: Any) -> Coroutine[Any, Any, None]:
-            return method(owner, payload)
+            # One that a batch gave to the queue comes as a batch of one.
+            return method(owner, payload if spec.batch is None else [payload])
 
         def arguments(payload: Any) -> Coroutine[Any, Any, None]:
             return method(owner, *msgspec.structs.astuple(payload))

@@ -44,7 +44,7 @@ class Feed(Struct):
 
     `start` is where it begins when it has no position yet. A `paced` feed is one
     that catches up beside the others: it never has more than a window of the log
-    in the queue.
+    in the queue. One with a `batch` is handled in batches, past the queue.
     """
 
     handler: str
@@ -54,6 +54,7 @@ class Feed(Struct):
     start: Literal["now", "beginning"] = "beginning"
     priority: int = 0
     paced: bool = False
+    batch: int | None = None
 
     @property
     def key(self) -> SubscriptionKey:

@@ -21,6 +21,7 @@ __all__ = [
     "InboxKey",
     "OutboxPage",
     "OutboxRow",
+    "PlaceMove",
     "QueueEntry",
     "ReplyKey",
     "StoredReply",
@@ -63,6 +64,18 @@ class OutboxPage(Struct):
     rows: list[OutboxRow]
     position: int
     held: bool = False
+
+
+class PlaceMove(Struct):
+    """How far a subscription has come with what a unit of work does.
+
+    It moves from `after` or below to `upto`; where it is further already, another process
+    has done this work, and the unit leaves nothing.
+    """
+
+    key: SubscriptionKey
+    after: int
+    upto: int
 
 
 class QueueEntry(Struct):

@@ -9,13 +9,21 @@ from typing import Any, Protocol
 from tenfold.contracts.envelope import Envelope
 from tenfold.contracts.errors import (
     AwaitInsideUnitOfWorkError,
+    LeaseLostError,
     OutOfUnitOfWorkError,
     TenfoldError,
 )
 from tenfold.contracts.operations import Kind
 from tenfold.contracts.refusals import Refusal
 from tenfold.contracts.structs import Struct
-from tenfold.ports.records import EventRecord, InboxKey, QueueEntry, ReplyKey, StoredReply
+from tenfold.ports.records import (
+    EventRecord,
+    InboxKey,
+    PlaceMove,
+    QueueEntry,
+    ReplyKey,
+    StoredReply,
+)
 from tenfold.ports.replicas import Freshness
 
 __all__ = [
@@ -30,6 +38,8 @@ __all__ = [
     "Units",
     "current_message",
     "foreign_await",
+    "lease_gone",
+    "place_gone",
 ]
 
 
@@ -69,6 +79,7 @@ class Unit:
         "fence",
         "inbox",
         "message_id",
+        "place",
         "projection",
         "reply_key",
         "sealed",
@@ -85,6 +96,8 @@ class Unit:
         self.buffered: list[BufferedWrite] = []
         self.inbox: InboxKey | None = None
         self.fence: int | None = None
+        self.place: PlaceMove | None = None
+        """Which subscription moves on with this unit, past a batch of events."""
         self.reply_key: ReplyKey | None = None
         self.projection: tuple[str, int] | None = None
         """The projection and generation whose tables this unit writes, instead of the active."""
@@ -171,6 +184,8 @@ class Message:
         "trail",
         "unit",
     )
+    repeatable = True
+    """Whether it is the same message when it is handled again, with the same calls in it."""
 
     def __init__(
         self, envelope: Envelope, kind: Kind, module: str, deadline: float, unit: Unit | None
@@ -224,6 +239,22 @@ class _Open:
 
 
 OPEN = _Open()
+
+
+def lease_gone() -> LeaseLostError:
+    """The error for a worker whose claim another one has ended."""
+    return LeaseLostError(
+        "The lease on this entry has passed to another worker, which will run it. "
+        "Nothing was committed here."
+    )
+
+
+def place_gone() -> LeaseLostError:
+    """The error for a batch of events that another process was faster with."""
+    return LeaseLostError(
+        "The subscription was moved on by another process, which has handled these events. "
+        "Nothing was committed here."
+    )
 
 
 def foreign_await(module: str, what: str) -> AwaitInsideUnitOfWorkError:

@@ -14,16 +14,18 @@ from tenfold.contracts.envelope import Envelope, Principal
 from tenfold.contracts.operations import Kind
 from tenfold.path.attempts import error_text
 from tenfold.path.background import NoArguments
+from tenfold.path.batches import Batches
 from tenfold.path.delivery import Delivery
 from tenfold.path.module import ModuleRuntime, new_trace
 from tenfold.path.projection import ProjectionParts, Projections
 from tenfold.path.queue import Worker, WorkerLimits, WorkerParts
-from tenfold.path.relay import Feed, Relay, RelayParts
+from tenfold.path.relay import Feed, Relay, RelayLimits, RelayParts
 from tenfold.path.retention import Retained, Retention, RetentionParts
 from tenfold.path.schedule import ScheduleParts, Schedules
 from tenfold.path.witness import Witness, WitnessedDelivery
 from tenfold.ports.news import CommitNews
 from tenfold.ports.outbox import Outbox
+from tenfold.runtimes.brokered import Brokered
 from tenfold.runtimes.opening import OpenedModule, Stores, Surroundings
 from tenfold.runtimes.rebuilds import Rebuilds
 from tenfold.runtimes.reflection import ModuleShape
@@ -70,7 +72,12 @@ class BackgroundWork:
         self.projections: dict[str, Projections] = {}
         self.rebuilds = Rebuilds(self.projections)
         self._schedules: dict[str, Schedules] = {}
-        self._followers: dict[str, list[str]] = {name: [] for name in shapes}
+        self._followers: dict[str, list[Relay]] = {name: [] for name in shapes}
+        self._batching: dict[str, Relay] = {}
+        self.batches: dict[str, list[Batches]] = {}
+        """What handles events in batches, by module."""
+        self.brokered: Brokered | None = None
+        """What carries events between services; None where the database does."""
         self._leads = False
         self._refreshing: set[asyncio.Task[None]] = set()
         self._retention: Retention | None = None
@@ -108,8 +115,13 @@ class BackgroundWork:
             )
         )
         self.workers[name] = worker
+        if self.brokered is not None:
+            self.brokered.add(name, self._opened[name])
         feeds = self._wiring.feeds(name)
-        if feeds:
+        for feed in [feed for feed in feeds.get(None, ()) if feed.batch is not None]:
+            feeds[None].remove(feed)
+            self._follow_in_batches(name, runtime, worker, feed)
+        if any(feeds.values()):
             await self._follow(name, runtime, worker, feeds)
         crons = {h.name: h.cron for h in shape.handlers if h.cron is not None}
         if crons:
@@ -152,7 +164,9 @@ class BackgroundWork:
             outdated = await self._opened[name].tidy()
             unfinished[name] = {*outdated, *await projections.refresh()}
         self._leads = True
-        for relay in self.relays.values():
+        if self.brokered is not None:
+            self.brokered.start()
+        for relay in (*self.relays.values(), *self._batching.values()):
             relay.start()
         for schedules in self._schedules.values():
             await schedules.ensure()
@@ -190,11 +204,15 @@ class BackgroundWork:
             await self._retention.stop()
             self._retention = None
         await asyncio.gather(*(schedules.stop() for schedules in self._schedules.values()))
-        await asyncio.gather(*(relay.stop() for relay in self.relays.values()))
+        relays = (*self.relays.values(), *self._batching.values())
+        await asyncio.gather(*(relay.stop() for relay in relays))
+        if self.brokered is not None:
+            await self.brokered.stop()
 
     async def idle(self) -> None:
         """Return when every event is delivered and nothing in any queue is due or running."""
-        resting: list[Relay | Worker] = [*self.relays.values(), *self.workers.values()]
+        relays = (*self.relays.values(), *self._batching.values())
+        resting: list[Relay | Worker] = [*relays, *self.workers.values()]
         while not all(part.resting for part in resting):
             for part in resting:
                 await part.wait_resting()
@@ -213,8 +231,7 @@ class BackgroundWork:
         if news.entries and module in self.workers:
             self.workers[module].wake()
         if news.head:
-            for follower in self._followers[module]:
-                self.relays[follower].wake()
+            self._wake_followers(module)
 
     def hear_others(self, module: str, *, generations: bool) -> None:
         """Wake whoever may have something to do after a commit of another process.
@@ -228,14 +245,19 @@ class BackgroundWork:
             return
         if module in self.workers:
             self.workers[module].wake()
-        for follower in self._followers.get(module, ()):
-            self.relays[follower].wake()
+        self._wake_followers(module)
 
     async def rebuild(self, module: str, name: str, *, anew: bool, partial: bool) -> int:
         """Begin a rebuild here, or let the process that leads do it. See `Host.rebuild`."""
         if self._stores.shared and not self._leads and module in self.projections:
             return await self.projections[module].ask(name, anew=anew, partial=partial)
         return await self.rebuilds.begin(module, name, anew=anew, partial=partial)
+
+    def _wake_followers(self, module: str) -> None:
+        if self.brokered is not None:
+            self.brokered.wake(module)
+        for relay in self._followers.get(module, ()):
+            relay.wake()
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)
@@ -268,10 +290,17 @@ class BackgroundWork:
         worker: Worker,
         feeds: dict[str | None, list[Feed]],
     ) -> None:
-        names = {feed.source for group in feeds.values() for feed in group}
+        events: dict[str, set[str]] = {}
+        for feed in (feed for group in feeds.values() for feed in group):
+            events.setdefault(feed.source, set()).update(feed.events)
+
+        def wake() -> None:
+            self.relays[name].wake()
+
         sources: dict[str, Outbox] = {
-            source: self._opened[source].resources.log for source in sorted(names)
+            source: self._log_for(source, names, wake) for source, names in sorted(events.items())
         }
+        beside = [source for source in sources if not self._by_broker(source)]
         relay = Relay(
             RelayParts(
                 module=name,
@@ -280,7 +309,7 @@ class BackgroundWork:
                 worker=worker,
                 clock=self._around.clock,
                 stop=self._around.stops.relay,
-                transfers=self._stores.transfers(name, sources),
+                transfers=self._stores.transfers(name, beside),
                 on_added=lambda: self._stores.tell(name),
             ),
             feeds.get(None, []),
@@ -305,14 +334,54 @@ class BackgroundWork:
         relay.follow(projections.active_feeds())
         self.relays[name] = relay
         self.projections[name] = projections
-        for source in sources:
-            self._followers[source].append(name)
+        for source in beside:
+            self._followers[source].append(relay)
+
+    def _follow_in_batches(
+        self, name: str, runtime: ModuleRuntime, worker: Worker, feed: Feed
+    ) -> None:
+        """Handle what one subscription for volume asks for, past the queue."""
+        label = f"{name}.{feed.handler}"
+
+        def wake() -> None:
+            self._batching[label].wake()
+
+        log = self._log_for(feed.source, set(feed.events), wake)
+        batches = Batches(runtime, runtime.handlers[feed.handler], feed.source, log)
+        self._batching[label] = relay = Relay(
+            RelayParts(
+                module=name,
+                queue=runtime.queue,
+                sources={feed.source: log},
+                worker=worker,
+                clock=self._around.clock,
+                stop=self._around.stops.relay,
+                limits=RelayLimits(transfer=feed.batch or 1),
+                transfers={feed.source: batches},
+                on_added=lambda: self._stores.tell(name),
+            ),
+            [feed],
+        )
+        batches.wake = relay.wake
+        self.batches.setdefault(name, []).append(batches)
+        if not self._by_broker(feed.source):
+            self._followers[feed.source].append(relay)
+
+    def _by_broker(self, source: str) -> bool:
+        return self.brokered is not None and self.brokered.carries(source)
+
+    def _log_for(self, source: str, names: set[str], on_news: Callable[[], None]) -> Outbox:
+        """The log that a module follows: the source's own, or as it comes by the broker."""
+        opened = self._opened[source]
+        if self.brokered is None or not self.brokered.carries(source):
+            return opened.resources.log
+        return self.brokered.log(source, opened, names, on_news)
 
     def _listen_to_jumps(self) -> None:
         """A clock that tests hold tells when it was moved: whoever sleeps until a moment looks."""
         on_jump: list[Callable[[], None]] | None = getattr(self._around.clock, "on_jump", None)
         if on_jump is not None:
-            sleepers = (self.workers, self.relays, self._schedules)
+            sleepers = (self.workers, self.relays, self._batching, self._schedules)
             on_jump.extend(part.wake for group in sleepers for part in group.values())
 
     def _schedule_body(self, module: str) -> Callable[[str, str, datetime], bytes]:

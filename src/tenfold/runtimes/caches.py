@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from tenfold.adapters.memory.cache import MemoryCache
@@ -10,6 +10,7 @@ from tenfold.contracts.operations import Kind
 from tenfold.contracts.structs import Struct
 from tenfold.observe.cache import cache_metrics
 from tenfold.observe.metrics import Counter, Gauge
+from tenfold.path.batches import Batches
 from tenfold.path.caching import Caching
 from tenfold.path.delivery import Delivery
 from tenfold.path.dropping import Drops, ModuleDrops
@@ -73,11 +74,12 @@ class Caches:
             evicted=near.evicted,
         )
 
-    def attach_delivery(self, delivery: Delivery, module: ModuleRuntime) -> None:
+    def attach_background(self, works: Iterable[Delivery | Batches], module: ModuleRuntime) -> None:
         """Let what a module's background work commits drop kept answers."""
         dropping = ModuleDrops(self.drops, module, ())
         if dropping.needed:
-            delivery.dropping = dropping
+            for work in works:
+                work.dropping = dropping
 
 
 def open_caches(

@@ -51,6 +51,8 @@ class Gauges:
         if host.caches is not None:
             found += host.caches.metrics()
         found += host.stores.metrics()
+        if host.brokered is not None:
+            found += host.brokered.metrics()
         for name in host.modules:
             found += self._of_process(name)
         return found

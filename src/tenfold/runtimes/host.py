@@ -36,6 +36,8 @@ from tenfold.ports.clock import Clock, Ids, RandomIds, SystemClock
 from tenfold.ports.news import CommitNews
 from tenfold.ports.peers import Peer
 from tenfold.runtimes.background import GENERATIONS, BackgroundWork
+from tenfold.runtimes.brokered import Brokered
+from tenfold.runtimes.brokers import open_broker
 from tenfold.runtimes.caches import CacheParts, Caches, open_caches
 from tenfold.runtimes.doors import Doorkeeper, door_settings, fed_queues, open_door
 from tenfold.runtimes.opening import OpenedModule, Stores, Surroundings
@@ -143,6 +145,16 @@ class Host:
     async def _open(self) -> None:
         """Open the modules hosted here, and the others' logs, which these may follow."""
         await self._stores.start()
+        settings = self.product.topology.broker
+        if settings.url:
+            self._background.brokered = Brokered(
+                self.product.name,
+                await open_broker(settings),
+                settings,
+                self._shapes,
+                self._hosted,
+                self._around,
+            )
         for name, shape in self._shapes.items():
             self._opened[name] = await self._stores.open(shape, self._news_of(name))
         for opened in self._opened.values():
@@ -220,6 +232,11 @@ class Host:
     def caches(self) -> Caches | None:
         """What keeps answers; None where no query asks for it."""
         return self._caches
+
+    @property
+    def brokered(self) -> Brokered | None:
+        """What goes through the broker; None where there is none."""
+        return self._background.brokered
 
     @property
     def in_flight(self) -> int:
@@ -381,7 +398,8 @@ class Host:
         )
         if caches is not None:
             for name, runtime in self.modules.items():
-                caches.attach_delivery(self.delivery(name), runtime)
+                works = (self.delivery(name), *self._background.batches.get(name, ()))
+                caches.attach_background(works, runtime)
             await caches.start()
 
     def _news_of(self, name: str) -> Callable[[CommitNews], None]:
@@ -439,6 +457,8 @@ class Host:
         caches, self._caches = self._caches, None
         if caches is not None:
             await caches.stop()
+        if self._background.brokered is not None:
+            await self._background.brokered.close()
         self._opened.clear()
         await self._stores.close(max(drain_s, _CLOSE_S))
 

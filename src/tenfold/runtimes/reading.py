@@ -19,6 +19,7 @@ _VARIABLES: dict[str, Keys] = {
     "TENFOLD_DATABASE_URL": ("database", "url"),
     "TENFOLD_REPLICA_URLS": ("database", "replicas"),
     "TENFOLD_CACHE_URL": ("cache", "url"),
+    "TENFOLD_BROKER_URL": ("broker", "url"),
 }
 _KINDS = {
     "int": "a whole number",

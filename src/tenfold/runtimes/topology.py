@@ -18,6 +18,7 @@ from tenfold.contracts.errors import UserMistakeError
 from tenfold.contracts.structs import Struct
 from tenfold.path.limits import LimitSettings
 from tenfold.path.shedding import SheddingSettings
+from tenfold.ports.broker import BrokerSettings
 from tenfold.ports.cache import CacheSettings
 from tenfold.runtimes.balancers.settings import BalancerSettings
 from tenfold.runtimes.places import Keys, Origins, nearest
@@ -58,6 +59,7 @@ class Topology(Struct):
     services: dict[str, ServiceSettings] = msgspec.field(default_factory=dict)
     balancer: BalancerSettings = BalancerSettings()
     cache: CacheSettings = CacheSettings()
+    broker: BrokerSettings = BrokerSettings()
     limits: dict[str, LimitSettings] = msgspec.field(default_factory=dict)
     shedding: SheddingSettings = SheddingSettings()
 
@@ -131,6 +133,7 @@ class _TopologyTable(Struct):
     services: dict[_Name, ServiceSettings] = msgspec.field(default_factory=dict)
     balancer: BalancerSettings = BalancerSettings()
     cache: CacheSettings = CacheSettings()
+    broker: BrokerSettings = BrokerSettings()
     limits: dict[_Name, LimitSettings] = msgspec.field(default_factory=dict)
     shedding: SheddingSettings = SheddingSettings()
     settings: dict[str, dict[str, Any]] = msgspec.field(default_factory=dict)
@@ -218,6 +221,13 @@ def _topology(
             )
     if table.services:
         _check_services(name, table, kind, origins, modules)
+    elif table.broker.url:
+        raise origins.mistake(
+            ("broker", "url"),
+            f"the topology {name!r} has no services, so its modules share a database, which "
+            "carries their events, and a broker would have nothing to do.",
+            "Leave it out, or share the modules out among [services].",
+        )
     if processes.web + processes.workers < 1:
         raise origins.mistake(
             ("processes", "web"),
@@ -247,6 +257,7 @@ def _topology(
         services=table.services,
         balancer=table.balancer,
         cache=table.cache,
+        broker=table.broker,
         limits=table.limits,
         shedding=table.shedding,
     )

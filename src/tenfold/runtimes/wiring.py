@@ -90,6 +90,7 @@ class Wiring:
                 source=source,
                 events=(event,),
                 start="now" if handler.start == "now" else "beginning",
+                batch=handler.batch,
             )
             found.setdefault(handler.projection, []).append(feed)
         return found

@@ -32,6 +32,7 @@ from tenfold.path.admit import (
     fingerprint,
     reply_key,
 )
+from tenfold.path.batches import BatchMessage
 from tenfold.path.calling import decide_call, decide_call_key
 from tenfold.path.handle import deadline_error, decide_rerun_s
 from tenfold.path.operations import CompiledOperation
@@ -265,6 +266,14 @@ def test_background_work_that_runs_again_makes_the_same_keys(kind: Kind, calls: 
 @given(BACKGROUND, st.text(min_size=1, max_size=5))
 def test_a_key_that_the_caller_chose_is_taken(kind: Kind, wanted: str) -> None:
     assert decide_call_key(operation(), message(kind), wanted) == wanted
+
+
+@given(KEYS)
+def test_who_handles_a_batch_calls_no_commands(wanted: str | None) -> None:
+    batch = BatchMessage(message(Kind.EVENT).envelope, Kind.EVENT, "tills", 1.0, None)
+    refused = decide_call_key(operation(), batch, wanted)
+    assert isinstance(refused, CommandFromCommandError)
+    assert "in batches" in str(refused)
 
 
 @given(KEYS, KEYS)

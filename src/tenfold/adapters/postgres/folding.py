@@ -117,6 +117,7 @@ class Folding:
             unit.inbox is not None,
             unit.fence is not None,
             reply is not None,
+            unit.place is not None,
         )
         texts = self._texts(runs, generations, shape)
         values: tuple[Any, ...] = ()
@@ -128,6 +129,8 @@ class Folding:
             values += records.inbox_values(unit.inbox, now)
         if reply is not None and unit.reply_key is not None:
             values += records.reply_values(unit.reply_key, reply, None if events else head)
+        if unit.place is not None:
+            values += records.place_values(unit.place)
         if unit.fence is not None:
             values += (unit.fence,)
         return _steps(texts, runs, values)
@@ -203,7 +206,7 @@ class Folding:
             numbers.used += run.plan.width
         answers: list[str] = []
         if shape is not None:
-            events, entries, inbox, fence, reply = shape
+            events, entries, inbox, fence, reply, place = shape
             position = None
             if events:
                 text, position = records.events_sql(
@@ -217,6 +220,9 @@ class Folding:
             if reply:
                 parts.append(records.reply_sql(schema, numbers, position))
             answers.append("0" if position is None else position)
+            if place:
+                answers.append(records.place_sql(schema, f"w{len(parts)}"))
+                parts.append(records.move_sql(schema, numbers))
             if fence:
                 answers.append(records.fence_sql(schema, numbers))
         else:

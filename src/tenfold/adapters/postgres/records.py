@@ -11,7 +11,14 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Any
 
-from tenfold.ports.records import EventRecord, InboxKey, QueueEntry, ReplyKey, StoredReply
+from tenfold.ports.records import (
+    EventRecord,
+    InboxKey,
+    PlaceMove,
+    QueueEntry,
+    ReplyKey,
+    StoredReply,
+)
 
 __all__ = [
     "FENCE_GONE",
@@ -20,6 +27,7 @@ __all__ = [
     "INBOX_HAS",
     "INBOX_KEY",
     "MOST_EVENTS",
+    "PLACE_GONE",
     "REPLIES_KEY",
     "XID_OFFSET",
     "FIND_REPLY",
@@ -31,6 +39,9 @@ __all__ = [
     "fence_sql",
     "inbox_sql",
     "inbox_values",
+    "move_sql",
+    "place_sql",
+    "place_values",
     "position_sql",
     "reply_sql",
     "reply_values",
@@ -42,6 +53,7 @@ MOST_EVENTS = 65_535
 INBOX_KEY = "tenfold_inbox_key"
 REPLIES_KEY = "tenfold_replies_key"
 FENCE_GONE = "fence"
+PLACE_GONE = "place"
 """What the failing function is called with, and so the error's message."""
 
 INBOX_HAS = """
@@ -204,6 +216,31 @@ def fence_sql(schema: str, numbers: Numbers) -> str:
     return (
         f"CASE WHEN EXISTS (SELECT 1 FROM {schema}.tenfold_claims WHERE fence = {fence}) "
         f"THEN true ELSE {schema}.tenfold_fail('{FENCE_GONE}') END"
+    )
+
+
+def move_sql(schema: str, numbers: Numbers) -> str:
+    """The part that moves a subscription on, unless it is further already."""
+    after, upto, generation, handler, source = numbers.take(
+        ["bigint", "bigint", "integer", "text", "text"]
+    )
+    return (
+        f"UPDATE {schema}.tenfold_positions SET seq = {upto} WHERE handler = {handler} "
+        f"AND generation = {generation} AND source = {source} AND seq <= {after} RETURNING 1"
+    )
+
+
+def place_values(move: PlaceMove) -> tuple[Any, ...]:
+    """The values of `move_sql`, in its order."""
+    key = move.key
+    return (move.after, move.upto, key.generation, key.handler, key.source)
+
+
+def place_sql(schema: str, moved: str) -> str:
+    """True where `moved`, the part of `move_sql`, moved; fails the statement where it did not."""
+    return (
+        f"CASE WHEN EXISTS (SELECT 1 FROM {moved}) THEN true "
+        f"ELSE {schema}.tenfold_fail('{PLACE_GONE}') END"
     )
 
 

@@ -11,7 +11,14 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 
 from tenfold.adapters.sqlite.schema import DUE, LATER
-from tenfold.ports.records import EventRecord, InboxKey, QueueEntry, ReplyKey, StoredReply
+from tenfold.ports.records import (
+    EventRecord,
+    InboxKey,
+    PlaceMove,
+    QueueEntry,
+    ReplyKey,
+    StoredReply,
+)
 
 __all__ = [
     "claim_alive",
@@ -23,6 +30,7 @@ __all__ = [
     "insert_reply",
     "microseconds",
     "moment",
+    "move_place",
     "outbox_head",
 ]
 
@@ -58,6 +66,10 @@ DELETE FROM tenfold_replies WHERE scope = ? AND key = ? AND expires_at <= ?
 INSERT_REPLY = """
 INSERT INTO tenfold_replies (scope, key, fingerprint, expires_at, position, body)
 VALUES (?, ?, ?, ?, ?, ?)
+"""
+MOVE_PLACE = """
+UPDATE tenfold_positions SET seq = ?
+WHERE handler = ? AND generation = ? AND source = ? AND seq <= ?
 """
 CLAIM_ALIVE = "SELECT 1 FROM tenfold_claims WHERE fence = ?"
 # The sequence outlives the rows: the head stays where it is when the log is trimmed.
@@ -146,6 +158,13 @@ def insert_reply(
         INSERT_REPLY,
         (key.scope, key.key, key.fingerprint, microseconds(key.expires_at), position, body),
     )
+
+
+def move_place(connection: sqlite3.Connection, move: PlaceMove) -> bool:
+    """Move a subscription on; whether it was no further already, and there is one."""
+    key = move.key
+    values = (move.upto, key.handler, key.generation, key.source, move.after)
+    return connection.execute(MOVE_PLACE, values).rowcount == 1
 
 
 def claim_alive(connection: sqlite3.Connection, fence: int) -> bool:

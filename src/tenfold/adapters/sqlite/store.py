@@ -23,11 +23,18 @@ from tenfold.adapters.sqlite.writer import (
     UnitTask,
     Writer,
 )
-from tenfold.contracts.errors import LeaseLostError, StoreUnavailableError
+from tenfold.contracts.errors import StoreUnavailableError
 from tenfold.ports.clock import Clock
 from tenfold.ports.news import CommitNews
 from tenfold.ports.stepping import close_handler, refuse_await
-from tenfold.ports.unit import GuardLoop, Unit, UnitLostError, UnitResult
+from tenfold.ports.unit import (
+    GuardLoop,
+    Unit,
+    UnitLostError,
+    UnitResult,
+    lease_gone,
+    place_gone,
+)
 
 if TYPE_CHECKING:
     from sqlalchemy import Table
@@ -146,10 +153,10 @@ class SqliteStore:
                 return UnitResult(value=None, position=self._head, duplicate=True)
             if unit.fence is not None and not _alive(connection, unit.fence, news):
                 close_handler(task.handler, task.context)
-                raise LeaseLostError(
-                    "The lease on this entry has passed to another worker, which will run it. "
-                    "Nothing was committed here."
-                )
+                raise lease_gone()
+        if unit.place is not None and not records.move_place(connection, unit.place):
+            close_handler(task.handler, task.context)
+            raise place_gone()
         key = unit.reply_key
         if key is not None:
             stored = records.find_reply(connection, key.scope, key.key, now)

@@ -8,13 +8,20 @@ import msgspec
 
 from tenfold import Contract, Event, Refusal, command, query
 
-__all__ = ["Deposited", "Ledger", "Name", "NeverDeclared", "NotEnough"]
+__all__ = ["Deposited", "Ledger", "Metered", "Name", "NeverDeclared", "NotEnough"]
 
 Name = Annotated[str, msgspec.Meta(min_length=1, max_length=40)]
 
 
 class Deposited(Event, key="account"):
     """An account's balance has grown."""
+
+    account: str
+    amount: int
+
+
+class Metered(Event, key="account"):
+    """Something was counted, of which there is much."""
 
     account: str
     amount: int
@@ -36,6 +43,11 @@ class Ledger(Contract, Protocol):
     @command("POST /deposits", who="anyone")
     async def deposit(self, account: Name, amount: int, then: str = "") -> int:
         """Add to a balance and return it; `then` says how to misbehave afterwards."""
+        ...
+
+    @command(who="internal")
+    async def meter(self, account: Name, amounts: list[int]) -> None:
+        """Publish an event for each amount, in their order."""
         ...
 
     @command("POST /withdrawals", who="anyone", raises=[NotEnough])

@@ -13,7 +13,13 @@ from tenfold import Database, Projection, job, principal, publish, schedule, sub
 from tenfold.tables.columns import metadata, tenant
 from tenfold.tables.upsert import incoming, upsert
 from tenfold.testing.probe.audit_contract import Audit
-from tenfold.testing.probe.ledger_contract import Deposited, Ledger, NeverDeclared, NotEnough
+from tenfold.testing.probe.ledger_contract import (
+    Deposited,
+    Ledger,
+    Metered,
+    NeverDeclared,
+    NotEnough,
+)
 
 __all__ = ["AuditModule", "LedgerModule", "Totals"]
 
@@ -113,6 +119,10 @@ class LedgerModule(Ledger):
                 await self._misbehave(then.removeprefix("swallow "), account)
             except Exception:
                 pass
+
+    async def meter(self, account: str, amounts: list[int]) -> None:
+        for amount in amounts:
+            publish(Metered(account=account, amount=amount))
 
     async def withdraw(self, account: str, amount: int) -> int:
         held = int(await self.db.value(BALANCE, account=account) or 0)
@@ -234,6 +244,7 @@ class AuditModule(Audit):
     """Notes what happened."""
 
     metadata = AUDIT_TABLES
+    trouble: ClassVar[int] = 0
     db: Database
     totals: Totals
 
@@ -261,3 +272,17 @@ class AuditModule(Audit):
         if event.amount == 778:
             text += f" by {principal().id}"
         await self.db.execute(ADD_NOTE, number=number, account=event.account, text=text)
+
+    @subscribe(batch=5, attempts=2, backoff_s=0.01)
+    async def metered(self, events: list[Metered]) -> None:
+        """Note a batch in one line; 13 always fails, and 14 fails as often as `trouble` says."""
+        number = int(await self.db.value(LAST_NOTE)) + 1
+        text = ",".join(str(event.amount) for event in events)
+        account = events[0].account
+        await self.db.execute(ADD_NOTE, number=number, account=account, text=text)
+        amounts = {event.amount for event in events}
+        if 13 in amounts:
+            raise ZeroDivisionError("asked to fail")
+        if 14 in amounts and AuditModule.trouble:
+            AuditModule.trouble -= 1
+            raise ZeroDivisionError("asked to fail for a while")

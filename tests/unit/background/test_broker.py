@@ -1,0 +1,495 @@
+"""Outbox to broker to queue: a publisher, a broker in memory, and a relay that follows it."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from tenfold.adapters.memory.broker import MemoryBroker
+from tenfold.contracts.envelope import OPERATOR, Envelope, TraceContext
+from tenfold.contracts.operations import Kind
+from tenfold.path.broker_log import BrokerLog, BrokerLogParts
+from tenfold.path.cloud_events import CloudEventCodec
+from tenfold.path.packs import Mark, mark_headers
+from tenfold.path.publishing import Publisher, PublisherParts, publisher_key, topic_of
+from tenfold.path.relay import Feed, Relay, RelayLimits, RelayParts
+from tenfold.path.stops import Stop
+from tenfold.ports.broker import Broker, BrokerUnavailableError, TopicSettings
+from tenfold.ports.records import EventRecord
+from tests.conformance.sqlite_bench import SqliteBench
+from tests.unit.background.conftest import Crew
+
+pytestmark = pytest.mark.anyio
+WORK = Feed(handler="work", source="orders", events=("Placed",))
+CODEC = CloudEventCodec("shop", "orders", {})
+TOPIC = topic_of("shop", "orders")
+TOPICS = TopicSettings(partitions=3)
+
+
+def placed(number: int, bench: SqliteBench, name: str = "Placed") -> EventRecord:
+    envelope = Envelope(
+        id=f"m{number}",
+        kind=Kind.EVENT,
+        target=name,
+        payload={"number": number},
+        principal=OPERATOR,
+        tenant="main",
+        trace=TraceContext(trace_id="1" * 32, span_id="2" * 16),
+        at=bench.clock.now(),
+        order_key=f"k{number % 5}",
+    )
+    return EventRecord(
+        message_id=envelope.id,
+        name=name,
+        tenant="main",
+        order_key=envelope.order_key,
+        at=envelope.at,
+        body=msgspec.msgpack.encode(envelope),
+    )
+
+
+class Line:
+    """From one module's log to the queue of another, and what may go wrong on the way."""
+
+    def __init__(self, source: SqliteBench, crew: Crew) -> None:
+        self.source = source
+        self.crew = crew
+        self.broker = MemoryBroker()
+        self.news = asyncio.Event()
+        self.logs: list[BrokerLog] = []
+        self.told = 0
+
+    async def publish(self, count: int, name: str = "Placed") -> None:
+        """Commit events in the source's log."""
+        numbers = range(self.told, self.told + count)
+        await self.source.publish([placed(n, self.source, name) for n in numbers])
+        self.told += count
+
+    def publisher(self, broker: Broker | None = None, **fields: Any) -> Publisher:
+        parts = {
+            "product": "shop",
+            "module": "orders",
+            "names": ("Placed", "Paid"),
+            "outbox": self.source.outbox,
+            "queue": self.source.queue,
+            "broker": broker or self.broker,
+            "topics": TOPICS,
+            "codec": CODEC,
+            "clock": self.source.clock,
+            "stop": Stop("relay"),
+            **fields,
+        }
+        return Publisher(PublisherParts(**parts))
+
+    def log(self, broker: Broker | None = None) -> BrokerLog:
+        made = BrokerLog(
+            BrokerLogParts(
+                module="orders",
+                topic=TOPIC,
+                topics=TOPICS,
+                broker=broker or self.broker,
+                log=self.source.outbox,
+                codec=CODEC,
+                names=frozenset({"Placed"}),
+                on_news=self.news.set,
+            )
+        )
+        self.logs.append(made)
+        return made
+
+    def relay(self, log: BrokerLog | None = None, **limits: Any) -> Relay:
+        parts = RelayParts(
+            module="shop",
+            queue=self.crew.bench.queue,
+            sources={"orders": log or self.log()},
+            worker=self.crew.workers[0] if self.crew.workers else self.crew.worker(),
+            clock=self.crew.bench.clock,
+            stop=Stop("relay"),
+            limits=RelayLimits(poll_s=60, **limits),
+        )
+        return Relay(parts, [WORK])
+
+    async def reach(self, relay: Relay, position: int) -> None:
+        """Let a relay carry until it has come to a position."""
+        async with asyncio.timeout(20):
+            while True:
+                self.news.clear()
+                while await relay.step():
+                    pass
+                if relay.position(WORK.key) >= position:
+                    return
+                await self.news.wait()
+
+    async def queued(self) -> list[str]:
+        found: list[str] = []
+        after = 0
+        while page := await self.crew.bench.queue.entries(
+            state=None, handler=None, after=after, limit=500
+        ):
+            found += [entry.message_id for entry in page]
+            after = page[-1].id
+        return found
+
+    @property
+    def all(self) -> list[str]:
+        """What is to be in the queue, in order."""
+        return [f"m{n}" for n in range(self.told)]
+
+
+@pytest.fixture
+def source(tmp_path: Path, bench: SqliteBench) -> Iterator[SqliteBench]:
+    made = SqliteBench(tmp_path / "orders.db")
+    made.clock = bench.clock
+    yield made
+    made.close()
+
+
+@pytest.fixture
+async def line(source: SqliteBench, crew: Crew) -> AsyncIterator[Line]:
+    made = Line(source, crew)
+    yield made
+    for log in made.logs:
+        await log.rest()
+    await made.broker.close()
+
+
+async def test_events_come_by_the_broker_each_once_and_in_the_logs_order(line: Line) -> None:
+    await line.publish(40)
+    publisher, relay = line.publisher(), line.relay()
+    await publisher.step()
+    await line.reach(relay, 40)
+    await line.publish(30)
+    await publisher.step()
+    await line.reach(relay, 70)
+    assert await line.queued() == line.all
+    bounds = await line.broker.bounds(TOPIC)
+    assert [each.after - each.first for each in bounds] == [2, 2, 2]  # packed, not one by one
+
+
+async def test_both_ends_work_by_themselves_when_they_are_told(line: Line) -> None:
+    publisher = line.publisher()
+    log = line.log()
+    relay = line.relay(log)
+    log._parts = msgspec.structs.replace(log._parts, on_news=relay.wake)
+    publisher.start()
+    relay.start()
+    line.crew.workers[0].start()
+    try:
+        async with asyncio.timeout(20):
+            for _ in range(3):
+                await line.publish(5)
+                publisher.wake()
+                while len(line.crew.handled) < line.told:
+                    await asyncio.sleep(0.001)
+    finally:
+        await publisher.stop()
+        await relay.stop()
+    assert sorted(line.crew.handled) == sorted(line.all)
+
+
+async def test_events_of_no_interest_move_the_position_and_are_not_carried(line: Line) -> None:
+    await line.publish(3)
+    await line.publish(4, name="Paid")
+    relay = line.relay()
+    await line.publisher().step()
+    await line.reach(relay, 7)
+    assert await line.queued() == ["m0", "m1", "m2"]
+
+
+async def test_what_was_published_but_not_noted_is_published_again_and_carried_once(
+    line: Line,
+) -> None:
+    await line.publish(10)
+
+    class Forgetful(type(line.source.queue)):  # type: ignore[misc]
+        async def deliver(self, delivery: Any) -> int:
+            raise OSError("killed between the broker and its own note")
+
+    killed = line.publisher(queue=Forgetful(line.source.session, line.source.clock))
+    with pytest.raises(OSError, match="killed"):
+        await killed.step()
+    assert (await line.source.queue.positions()).get(publisher_key("orders")) is None
+    relay = line.relay()
+    await line.reach(relay, 10)
+    await line.publish(5)
+    await line.publisher().step()
+    await line.reach(relay, 15)
+    assert await line.queued() == line.all
+
+
+async def test_a_publisher_that_was_paused_and_wakes_late_does_no_harm(line: Line) -> None:
+    class Paused(MemoryBroker):
+        """Holds back what is appended until it is let go."""
+
+        def __init__(self, to: Broker) -> None:
+            super().__init__()
+            self.to = to
+            self.go = asyncio.Event()
+            self.ensure = to.ensure  # type: ignore[method-assign]
+            self.bounds = to.bounds  # type: ignore[method-assign]
+            self.reader = to.reader  # type: ignore[method-assign]
+
+        async def append(
+            self, topic: str, partition: int, headers: Mapping[str, str], body: bytes
+        ) -> int:
+            await self.go.wait()
+            return await self.to.append(topic, partition, headers, body)
+
+    await line.publish(10)
+    paused = Paused(line.broker)
+    late = asyncio.create_task(line.publisher(paused).step())
+    await asyncio.sleep(0)
+    relay = line.relay()
+    other = line.publisher()
+    await other.step()
+    await line.publish(5)
+    await other.step()
+    await line.reach(relay, 15)
+    paused.go.set()
+    await late
+    await line.publish(5)
+    await other.step()
+    await line.reach(relay, 20)
+    await line.reach(line.relay(), 20)  # another process begins, with the late packs in the log
+    assert await line.queued() == line.all
+
+
+async def test_what_the_broker_lost_it_is_given_again(line: Line) -> None:
+    await line.publish(10)
+    await line.publisher().step()
+    await line.reach(line.relay(), 10)
+    line.broker = MemoryBroker()  # another one, which has nothing
+    await line.publish(5)
+    publisher = line.publisher()
+    await publisher.step()
+    assert publisher.published == 15
+    relay = line.relay()
+    await line.reach(relay, 15)
+    assert await line.queued() == line.all
+
+
+async def test_a_gap_in_the_broker_is_filled_from_the_log(
+    line: Line, caplog: pytest.LogCaptureFixture
+) -> None:
+    await line.publish(5)
+    publisher, relay = line.publisher(), line.relay()
+    await publisher.step()
+    await line.reach(relay, 5)
+    await line.publish(5)
+    # A stretch that nobody published: as if the broker had lost it in between.
+    epoch = await line.source.outbox.epoch()
+    rows = (await line.source.outbox.read(8, ["Placed"], 10)).rows
+    headers = mark_headers(Mark(epoch=epoch, after=8, upto=10))
+    body = CODEC.join([CODEC.encode(row) for row in rows])
+    for partition in range(3):
+        await line.broker.append(TOPIC, partition, headers, body if not partition else b"[]")
+    await line.reach(relay, 10)
+    assert "The broker lacks events of orders between 5 and 8" in caplog.text
+    assert await line.queued() == line.all
+    await line.publish(3)
+    await line.publisher().step()
+    await line.reach(relay, 13)
+    assert await line.queued() == line.all
+
+
+async def test_a_record_that_is_no_batch_is_told_and_made_up_for(
+    line: Line, caplog: pytest.LogCaptureFixture
+) -> None:
+    await line.publish(5)
+    await line.broker.ensure(TOPIC, TOPICS)
+    epoch = await line.source.outbox.epoch()
+    for partition in range(3):
+        headers = mark_headers(Mark(epoch=epoch, after=0, upto=5))
+        await line.broker.append(TOPIC, partition, headers, b"spoilt")
+    relay = line.relay()
+    await line.reach(relay, 5)
+    assert "is no batch of events (partition 0, offset 0)" in caplog.text
+    assert await line.queued() == line.all
+
+
+async def test_what_others_put_into_the_topic_is_passed_over(line: Line) -> None:
+    await line.publish(5)
+    await line.broker.ensure(TOPIC, TOPICS)
+    for partition in range(3):
+        await line.broker.append(TOPIC, partition, {"who": "somebody"}, b"hello")
+        old = mark_headers(Mark(epoch="another log", after=0, upto=900))
+        await line.broker.append(TOPIC, partition, old, b"[]")
+    relay = line.relay()
+    await line.publisher().step()
+    await line.reach(relay, 5)
+    assert await line.queued() == line.all
+
+
+async def test_a_subscriber_from_before_all_that_the_broker_keeps_reads_the_log(
+    line: Line,
+) -> None:
+    await line.publish(6)
+    publisher = line.publisher()
+    await publisher.step()
+    line.broker = MemoryBroker()  # which keeps only what comes from now on
+    await line.publish(4)
+    await line.broker.ensure(TOPIC, TOPICS)
+    epoch = await line.source.outbox.epoch()
+    for partition in range(3):
+        headers = mark_headers(Mark(epoch=epoch, after=6, upto=6))
+        await line.broker.append(TOPIC, partition, headers, b"[]")
+    again = line.publisher()
+    await again.step()
+    assert again.published == 4
+    relay = line.relay()
+    await line.reach(relay, 10)
+    assert await line.queued() == line.all
+
+
+async def test_who_begins_late_in_a_long_topic_does_not_read_all_of_it(line: Line) -> None:
+    publisher = line.publisher()
+    for _ in range(60):
+        await line.publish(1)
+        await publisher.step()
+    first = line.relay()
+    await line.reach(first, 60)
+
+    class Counting(MemoryBroker):
+        def __init__(self, to: Broker) -> None:
+            super().__init__()
+            self.ensure = to.ensure  # type: ignore[method-assign]
+            self.bounds = to.bounds  # type: ignore[method-assign]
+            self.to = to
+
+        async def reader(self, topic: str, offsets: Any) -> Any:
+            made.append(offsets)
+            return await self.to.reader(topic, offsets)
+
+    made: list[Any] = []
+    await line.publish(1)
+    await publisher.step()
+    await line.reach(line.relay(line.log(Counting(line.broker))), 61)
+    assert made[-1] == [60, 60, 60]  # the last one is where it reads on
+    assert len(made) <= 9  # and was found by halves
+    assert await line.queued() == line.all
+
+
+async def test_a_delivery_that_failed_is_read_again(line: Line) -> None:
+    await line.publish(10)
+    await line.publisher().step()
+    log = line.log()
+    async with asyncio.timeout(10):
+        while not (page := await log.read(0, ["Placed"], 4)).rows:
+            await line.news.wait()
+            line.news.clear()
+    again = await log.read(0, ["Placed"], 4)
+    assert again.rows == page.rows
+    rest = await log.read(page.position, ["Placed"], 10)
+    assert [row.message_id for row in (*page.rows, *rest.rows)] == line.all
+    assert len(log._cursors) == 1
+
+
+async def test_what_waits_to_be_read_is_bounded(
+    line: Line, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tenfold.path.broker_log._MOST_ROWS", 20)
+    monkeypatch.setattr("tenfold.path.broker_log._MOST_RECORDS", 3)
+    publisher = line.publisher(topics=TopicSettings(partitions=1))
+    for _ in range(40):
+        await line.publish(5)
+        await publisher.step()
+    log = line.log()
+    relay = line.relay(log, batch=5)
+    await relay.step()
+    async with asyncio.timeout(10):
+        await line.news.wait()
+    for _ in range(200):
+        await asyncio.sleep(0)
+    assert log._cursors[0]._count <= 20 + 3 * 5
+    await line.reach(relay, 200)
+    assert await line.queued() == line.all
+
+
+async def test_while_the_broker_is_away_events_wait_in_the_outbox(
+    line: Line, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Away(MemoryBroker):
+        async def append(
+            self, topic: str, partition: int, headers: Mapping[str, str], body: bytes
+        ) -> int:
+            if self.away and partition == 1:
+                raise BrokerUnavailableError("The broker does not answer.")
+            return await super().append(topic, partition, headers, body)
+
+        away = True
+
+    broker = line.broker = Away()
+    publisher = line.publisher()
+    await line.publish(12)
+    publisher.start()
+    try:
+        async with asyncio.timeout(10):
+            while not publisher.failing:
+                await asyncio.sleep(0.001)
+            assert "could not be published; they wait in its outbox" in caplog.text
+            broker.away = False
+            while publisher.position != 12:
+                await asyncio.sleep(0.001)
+    finally:
+        await publisher.stop()
+    relay = line.relay()
+    await line.reach(relay, 12)
+    assert await line.queued() == line.all
+
+
+@pytest.mark.parametrize("seed", range(12))
+async def test_whatever_ends_when_every_event_comes_once_and_in_order(
+    line: Line, seed: int
+) -> None:
+    """Publishers that are killed, late, or two at once; relays that begin anew; a lost broker."""
+    chance = random.Random(seed)
+
+    class Flaky(MemoryBroker):
+        async def append(
+            self, topic: str, partition: int, headers: Mapping[str, str], body: bytes
+        ) -> int:
+            if chance.random() < 0.15:
+                raise BrokerUnavailableError("Not kept.")
+            offset = await super().append(topic, partition, headers, body)
+            if chance.random() < 0.15:
+                raise BrokerUnavailableError("Kept, and not told.")
+            return offset
+
+    line.broker = Flaky()
+    topics = TopicSettings(partitions=3, max_record_bytes=2_000)
+    publishers = [line.publisher(topics=topics) for _ in range(2)]
+    relay = line.relay(batch=chance.randrange(1, 20))
+    for _ in range(60):
+        what = chance.randrange(6)
+        if what < 2:
+            await line.publish(chance.randrange(1, 15))
+        elif what < 4:
+            number = chance.randrange(2)
+            try:
+                await publishers[number].step()
+            except Exception:
+                publishers[number] = line.publisher(topics=topics)
+        elif what == 4:
+            await relay.step()
+        elif chance.random() < 0.3:
+            relay = line.relay(batch=chance.randrange(1, 20))
+        elif chance.random() < 0.1:
+            line.broker = Flaky()
+            publishers = [line.publisher(topics=topics) for _ in range(2)]
+            relay = line.relay()
+    while True:
+        last = line.publisher(topics=topics)
+        try:
+            while (await last.step()).rows:
+                pass
+            break
+        except Exception:
+            continue
+    await line.reach(relay, line.told)
+    assert await line.queued() == line.all
