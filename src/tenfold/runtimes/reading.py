@@ -31,6 +31,7 @@ _KINDS = {
     "null": "nothing",
 }
 _PREFIXES = (
+    "broker",
     "cache",
     "balancer",
     "database",

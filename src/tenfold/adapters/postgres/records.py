@@ -19,15 +19,15 @@ from tenfold.ports.records import (
     ReplyKey,
     StoredReply,
 )
+from tenfold.ports.unit import lease_gone, place_gone
 
 __all__ = [
-    "FENCE_GONE",
     "FORGET_EXPIRED_REPLY",
+    "GONE",
     "HEAD",
     "INBOX_HAS",
     "INBOX_KEY",
     "MOST_EVENTS",
-    "PLACE_GONE",
     "REPLIES_KEY",
     "XID_OFFSET",
     "FIND_REPLY",
@@ -52,8 +52,8 @@ MOST_EVENTS = 65_535
 """Events in one unit of work: their place in it has 16 bits of the position."""
 INBOX_KEY = "tenfold_inbox_key"
 REPLIES_KEY = "tenfold_replies_key"
-FENCE_GONE = "fence"
-PLACE_GONE = "place"
+GONE = {"fence": lease_gone, "place": place_gone}
+"""What a statement of a unit of work that had to fail says, and the error that it means."""
 """What the failing function is called with, and so the error's message."""
 
 INBOX_HAS = """
@@ -215,7 +215,7 @@ def fence_sql(schema: str, numbers: Numbers) -> str:
     (fence,) = numbers.take(["bigint"])
     return (
         f"CASE WHEN EXISTS (SELECT 1 FROM {schema}.tenfold_claims WHERE fence = {fence}) "
-        f"THEN true ELSE {schema}.tenfold_fail('{FENCE_GONE}') END"
+        f"THEN true ELSE {schema}.tenfold_fail('fence') END"
     )
 
 
@@ -240,7 +240,7 @@ def place_sql(schema: str, moved: str) -> str:
     """True where `moved`, the part of `move_sql`, moved; fails the statement where it did not."""
     return (
         f"CASE WHEN EXISTS (SELECT 1 FROM {moved}) THEN true "
-        f"ELSE {schema}.tenfold_fail('{PLACE_GONE}') END"
+        f"ELSE {schema}.tenfold_fail('place') END"
     )
 
 

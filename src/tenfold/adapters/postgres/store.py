@@ -36,14 +36,7 @@ from tenfold.contracts.errors import (
 from tenfold.ports.clock import Clock, SystemClock
 from tenfold.ports.news import CommitNews
 from tenfold.ports.stepping import close_handler, refuse_await
-from tenfold.ports.unit import (
-    GuardLoop,
-    Unit,
-    UnitLostError,
-    UnitResult,
-    lease_gone,
-    place_gone,
-)
+from tenfold.ports.unit import GuardLoop, Unit, UnitLostError, UnitResult
 
 if TYPE_CHECKING:
     from sqlalchemy import Table
@@ -53,7 +46,6 @@ __all__ = ["PostgresStore"]
 _BEGIN = "BEGIN ISOLATION LEVEL SERIALIZABLE"
 _FAILED = "TF001"
 _MOST_CAREFUL = 1_000
-_GONE = {records.FENCE_GONE: lease_gone, records.PLACE_GONE: place_gone}
 
 
 class PostgresStore:
@@ -413,8 +405,8 @@ class PostgresStore:
         if is_lost(error) or pooled.raw.is_closed():
             self.pool.lose(pooled, error)
             return self._lost(unit, error, committing=committing)
-        if getattr(error, "sqlstate", "") == _FAILED and str(error) in _GONE:
-            return _GONE[str(error)]()
+        if getattr(error, "sqlstate", "") == _FAILED and str(error) in records.GONE:
+            return records.GONE[str(error)]()
         if step is not None and isinstance(error, asyncpg.IntegrityConstraintViolationError):
             return refusal_of(error, step, self._tables) or error
         if is_failure(error):
