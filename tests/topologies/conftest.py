@@ -24,6 +24,8 @@ def processes(topology: str, web: int, workers: int) -> dict[str, str]:
 # Valkey. Its whole fleet runs with the campaigns, with the machine to itself.
 TOPOLOGIES = [
     pytest.param({"TENFOLD_TOPOLOGY": "prototype"}, id="prototype"),
+    # It would not end with 0 if anything of the store were not safe to repeat.
+    pytest.param({"TENFOLD_TOPOLOGY": "twice"}, id="twice"),
     pytest.param(processes("growth", web=2, workers=1), id="growth"),
     # Two gateways before four services, on servers of its own too.
     pytest.param({"TENFOLD_TOPOLOGY": "scale"}, id="scale"),

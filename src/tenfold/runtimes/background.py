@@ -22,7 +22,6 @@ from tenfold.path.queue import Worker, WorkerLimits, WorkerParts
 from tenfold.path.relay import Feed, Relay, RelayLimits, RelayParts
 from tenfold.path.retention import Retained, Retention, RetentionParts
 from tenfold.path.schedule import ScheduleParts, Schedules
-from tenfold.path.witness import Witness, WitnessedDelivery
 from tenfold.ports.news import CommitNews
 from tenfold.ports.outbox import Outbox
 from tenfold.runtimes.brokered import Brokered
@@ -54,7 +53,7 @@ class BackgroundWork:
         stores: Stores,
         opened: Mapping[str, OpenedModule],
         limits: QueueLimits,
-        witness: Witness | None,
+        make_delivery: Callable[[ModuleRuntime, dict[str, Any]], Delivery],
         service: str = "",
     ) -> None:
         self._service = service
@@ -64,7 +63,7 @@ class BackgroundWork:
         self._wiring = wiring
         self._opened = opened
         self._limits = limits
-        self._witness = witness
+        self._make_delivery = make_delivery
         self._modules: dict[str, ModuleRuntime] = {}
         self.relays: dict[str, Relay] = {}
         self.workers: dict[str, Worker] = {}
@@ -91,11 +90,7 @@ class BackgroundWork:
         around = self._around
         shape = self._shapes[name]
         self._modules[name] = runtime
-        self.deliveries[name] = delivery = (
-            Delivery(runtime, owners)
-            if self._witness is None
-            else WitnessedDelivery(runtime, owners, self._witness)
-        )
+        self.deliveries[name] = delivery = self._make_delivery(runtime, owners)
         worker = Worker(
             WorkerParts(
                 module=name,

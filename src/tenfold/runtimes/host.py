@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from tenfold.contracts.contract import OperationSpec
 from tenfold.contracts.envelope import OPERATOR, Principal
@@ -29,6 +30,7 @@ from tenfold.path.signals import Signal
 from tenfold.path.stops import Stops
 from tenfold.path.witness import (
     Witness,
+    WitnessedDelivery,
     witness_resources,
     witnessed_operations,
 )
@@ -46,6 +48,9 @@ from tenfold.runtimes.rest import wait_for_rest
 from tenfold.runtimes.roles import Role
 from tenfold.runtimes.topology import Product, Topology
 from tenfold.runtimes.wiring import Wiring, make_instance
+
+if TYPE_CHECKING:
+    from tenfold.runtimes.twice import Twice
 
 __all__ = ["Host"]
 
@@ -102,8 +107,10 @@ class Host:
         self._calls: Calls | None = None
         self._doors: Doorkeeper | None = None
         self._caches: Caches | None = None
+        self._twice = self._make_twice()
         self._signals = {name: Signal() for name in self._shapes}
         self._hooked: list[ModuleRuntime] = []
+        deliver = Delivery if witness is None else partial(WitnessedDelivery, witness=witness)
         self._background = BackgroundWork(
             self._around,
             self._shapes,
@@ -111,7 +118,7 @@ class Host:
             self._stores,
             self._opened,
             product.topology.queue,
-            witness,
+            deliver if self._twice is None else self._twice.delivery,
             service,
         )
 
@@ -165,10 +172,15 @@ class Host:
 
         Args:
             drain_s: seconds for calls in flight, and again for background work.
+        Raises: NotRepeatableError in the topology `twice`, once all is stopped, where something
+            was found that is not safe to repeat.
         """
         if self._calls is not None:
             await self._calls.drain(drain_s)
         await self._end(drain_s)
+        found = None if self._twice is None else self._twice.findings.error()
+        if found is not None:
+            raise found
 
     async def _end(self, drain_s: float) -> None:
         """End the background work and the modules that had started; the files close in any case."""
@@ -318,6 +330,8 @@ class Host:
             opened = self._opened[name]
             if self._witness is not None:
                 witness_resources(name, opened.resources, self._witness)
+            if self._twice is not None:
+                self._twice.watch(opened.resources)
             settings = self.product.settings.get(name, {})
             instance, owners[name] = make_instance(shape, opened, settings, self._around.data_dir)
             runtime = ModuleRuntime(
@@ -341,8 +355,8 @@ class Host:
             self._around.clock,
             self._around.ids,
         )
-        self._calls = Calls(
-            {**operations, **self._remote_operations()},
+        calls = partial(
+            Calls,
             door=self._doors.door,
             clock=self._around.clock,
             ids=self._around.ids,
@@ -351,16 +365,27 @@ class Host:
             settled=self._settled,
             most_in_flight=self.product.topology.http.max_concurrent,
         )
+        self._calls = calls({**operations, **self._remote_operations(self._peers)})
+        if self._twice is not None:
+            peer = await self._twice.open(self._calls, self.operations)
+            self._calls = calls(self._remote_operations(dict.fromkeys(self._shapes, peer)))
         instances = {name: runtime.instance for name, runtime in self.modules.items()}
         self._wiring.hand_over(instances, self._calls)
         for name, runtime in self.modules.items():
             await self._background.add(name, runtime, owners[name])
         await self._open_caches(operations, epochs, logs)
 
-    def _remote_operations(self) -> dict[str, Operation]:
+    def _make_twice(self) -> Twice | None:
+        if not self.product.topology.repeated:
+            return None
+        from tenfold.runtimes.twice import Twice
+
+        return Twice(self.product.name, self._around.ids)
+
+    def _remote_operations(self, peers: Mapping[str, Peer]) -> dict[str, Operation]:
         return {
             f"{name}.{spec.name}": RemoteOperation(name, spec, peer)
-            for name, peer in self._peers.items()
+            for name, peer in peers.items()
             for spec in self._shapes[name].contract.operations.values()
         }
 
@@ -454,6 +479,8 @@ class Host:
     async def _close(self, drain_s: float) -> None:
         if self._doors is not None:
             await self._doors.stop()
+        if self._twice is not None:
+            await self._twice.close(drain_s)
         caches, self._caches = self._caches, None
         if caches is not None:
             await caches.stop()

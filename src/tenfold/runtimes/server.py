@@ -40,6 +40,7 @@ __all__ = ["MountNotStartedError", "ServerExit", "StopWish", "serve", "serve_htt
 _log = logging.getLogger("tenfold.server")
 _SAME_WISH_S = 1.0
 """Seconds in which a second signal is the same wish: a terminal's group and make send it twice."""
+_TWICE = "for tests: all is delivered more than once; what is not safe to repeat is told in the end"
 
 
 class ServerExit(IntEnum):
@@ -363,4 +364,6 @@ def _allowed_hosts(limits: HttpLimits) -> tuple[str, ...]:
 def _greeting(product: Product, listener: socket.socket) -> str:
     host = bracketed(product.topology.http.host)
     url = f"http://{host}:{listener.getsockname()[1]}"
-    return greeting(product.name, product.topology.name, product.mounts, product.data_dir, url)
+    topology = product.topology
+    runs = _TWICE if topology.repeated else ""
+    return greeting(product.name, topology.name, product.mounts, product.data_dir, url, runs)

@@ -34,16 +34,20 @@ from tenfold.runtimes.settings import (
 
 __all__ = [
     "FILE_NAME",
+    "TWICE",
     "Product",
     "ProductFile",
     "Topology",
     "import_product",
     "load_product",
     "read_product_file",
+    "topology_names",
 ]
 
 FILE_NAME = "tenfold.toml"
 _ON_POSTGRES = ("growth", "scale")
+TWICE = "twice"
+"""The topology for tests, which every product has: as `prototype`, if the file says nothing."""
 _Name = Annotated[str, msgspec.Meta(pattern=r"^[a-z][a-z0-9_]*$", max_length=40)]
 
 
@@ -67,6 +71,11 @@ class Topology(Struct):
     def shared(self) -> bool:
         """Whether several processes may work on its data at once."""
         return self.database.kind == "postgres"
+
+    @property
+    def repeated(self) -> bool:
+        """Whether every message is delivered more than once, to find what is not safe to repeat."""
+        return self.name == TWICE
 
 
 class ProductFile(Struct):
@@ -171,19 +180,18 @@ def read_product_file(
     Raises: UserMistakeError with place, what was found and what was expected.
     """
     environ = os.environ if environ is None else environ
-    file = _find(start or (Path(p) if (p := environ.get("TENFOLD_PRODUCT")) else Path.cwd()))
-    text = _text(file)
-    origins = Origins.scan(file, text)
-    document = read(_parse(file, text), _Document, (), origins)
+    document, origins = _read_document(start, environ)
+    file = origins.file
     name = topology or environ.get("TENFOLD_TOPOLOGY") or "prototype"
-    prefix = ("topologies", name)
     tables = document.topologies or {"prototype": {}}
+    like = "prototype" if name == TWICE and name not in tables else name
+    tables = {TWICE: tables.get("prototype", {}), **tables}
     if name not in tables:
         raise UserMistakeError(
             f"{file}: there is no topology {name!r}. {nearest(name, tables)} "
             f"A topology is a table [topologies.NAME] of this file."
         )
-    here = Origins(file=file, lines=_below(origins.lines, prefix), named={})
+    here = Origins(file=file, lines=_below(origins.lines, ("topologies", like)), named={})
     table = merge(tables[name], from_outside(environ, overrides or {}), _TopologyTable, here)
     chosen = read(table, _TopologyTable, (), here)
     for module in chosen.settings:
@@ -205,11 +213,34 @@ def read_product_file(
     )
 
 
+def topology_names(
+    start: Path | None = None, *, environ: Mapping[str, str] | None = None
+) -> list[str]:
+    """The topologies that a file has tables of. Arguments and errors as in `read_product_file`."""
+    document, _ = _read_document(start, os.environ if environ is None else environ)
+    return list(document.topologies or {"prototype": {}})
+
+
+def _read_document(start: Path | None, environ: Mapping[str, str]) -> tuple[_Document, Origins]:
+    """The topology file as it stands, whatever the topology."""
+    file = _find(start or (Path(p) if (p := environ.get("TENFOLD_PRODUCT")) else Path.cwd()))
+    text = _text(file)
+    origins = Origins.scan(file, text)
+    return read(_parse(file, text), _Document, (), origins), origins
+
+
 def _topology(
     name: str, table: _TopologyTable, origins: Origins, modules: Mapping[str, str]
 ) -> Topology:
     """The topology that a table means, once its parts go together."""
     kind = table.database.kind or ("postgres" if name in _ON_POSTGRES else "sqlite")
+    if name == TWICE and kind != "sqlite":
+        raise origins.mistake(
+            ("database", "kind"),
+            f"the topology {TWICE!r} is for tests: one process on SQLite, in which every message "
+            "is delivered more than once.",
+            f"Leave the kind out, or give it a table of its own, [topologies.{TWICE}].",
+        )
     processes = table.processes
     for key in ("web", "workers"):
         if kind == "sqlite" and getattr(processes, key) != getattr(ProcessSettings(), key):

@@ -162,3 +162,21 @@ def test_debug_shows_the_traceback_of_the_products_own_mistake(pad: Any) -> None
     assert "ZeroDivisionError" in told.stderr
     assert "Traceback" not in told.stderr
     assert "Traceback" in pad("run", "--debug").stderr
+
+
+def test_in_the_topology_twice_it_ends_with_what_is_not_safe_to_repeat(pad: Any) -> None:
+    pad.change(
+        'raise ValueError(f"{text} cannot be done")',
+        'await self.others.note(f"{text}, {new_id()}")',
+        "padkit/module.py",
+    )
+    pad.change("    seen: Seen\n", "    seen: Seen\n    others: Notes\n", "padkit/module.py")
+    pad.change("Projection, job, publish", "Projection, job, new_id, publish", "padkit/module.py")
+    started = pad.start("--topology", "twice")
+    assert "for tests: all is delivered more than once" in started.greeting
+    post(started.url + "/v1/notes", {"text": "bad"})
+    started.process.send_signal(signal.SIGTERM)
+    _, told = started.process.communicate(timeout=30)
+    assert started.process.returncode == 1
+    assert "One thing is not safe to repeat." in told
+    assert "1. notes.fail (job) is not safe to repeat: run again, it called notes.note" in told
