@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from tenfold.cli import export, migrate, processes, projections, queue
+from tenfold.cli import export, migrate, processes, projections, queue, topology
 from tenfold.cli.move import move
 from tenfold.cli.options import Json, ProductFolder, TopologyName, source
 from tenfold.cli.show import print_json, print_table
@@ -27,6 +27,7 @@ app.add_typer(queue.app, name="queue")
 app.add_typer(projections.app, name="projections")
 app.add_typer(migrate.app, name="migrate")
 app.add_typer(export.app, name="export")
+app.add_typer(topology.app, name="topology")
 app.command("move")(move)
 app.command("restart")(processes.restart)
 app.command("processes")(processes.processes)

@@ -115,6 +115,16 @@ class Wiring:
 
     def proxy(self, contract: type, calls: Calls, who: str) -> Proxy:
         """A proxy of the module that implements a contract."""
+        name = self.module_of(contract, who)
+        spec = self._shapes[name].contract
+        return calls.proxy(name, spec.name, tuple(spec.operations))
+
+    def module_of(self, contract: type, who: str) -> str:
+        """The module that implements a contract.
+
+        Args:
+            who: needs it, for the error.
+        """
         name = self._by_contract.get(contract)
         if name is None:
             known = ", ".join(sorted(c.__name__ for c in self._by_contract))
@@ -122,8 +132,7 @@ class Wiring:
                 f"{who} needs {contract.__name__}, which no module of this product implements. "
                 f"It has: {known}. Add the module to tenfold.toml."
             )
-        spec = self._shapes[name].contract
-        return calls.proxy(name, spec.name, tuple(spec.operations))
+        return name
 
     def _contracts(self) -> dict[type, str]:
         found: dict[type, str] = {}

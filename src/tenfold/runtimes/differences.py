@@ -1,0 +1,168 @@
+"""What changes between two topologies of one product, in words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import msgspec
+
+from tenfold.contracts.structs import Struct
+from tenfold.runtimes.pictures.plan import Group, Picture, Resource, place_of
+from tenfold.runtimes.topology import ProductFile
+
+__all__ = ["Change", "decide_differences"]
+
+_TOLD_OTHERWISE = (
+    "name",
+    "services",
+    "processes.web",
+    "processes.workers",
+    "database.kind",
+    "database.url",
+    "database.replicas",
+    "database.local_replicas",
+    "cache.url",
+)
+"""Keys, and tables, whose changes are told of in words of their own."""
+_URLS = {"url", "direct_url", "purge_url", "replicas"}
+"""Keys whose values may hold a password."""
+
+
+class Change(Struct):
+    """One thing that is otherwise: what it is about, and a sentence."""
+
+    about: str
+    text: str
+
+
+def decide_differences(
+    before: tuple[ProductFile, Picture], after: tuple[ProductFile, Picture]
+) -> Iterator[Change]:
+    """What changes from one topology to another: services, modules, resources, settings.
+
+    The values of modules' settings are not told, since there may be secrets among them.
+    """
+    (old_file, old), (new_file, new) = before, after
+    yield from _data(old_file, new_file)
+    yield from _front(old, new)
+    yield from _services(old, new)
+    yield from _resources(old.resources, new.resources)
+    yield from _settings(old_file, new_file)
+
+
+def _data(old: ProductFile, new: ProductFile) -> Iterator[Change]:
+    before, after = old.topology, new.topology
+    if before.shared == after.shared:
+        return
+    if after.shared:
+        yield Change(
+            about="data",
+            text="The data moves from SQLite to PostgreSQL: `tenfold move --from "
+            f"{before.name} --to {after.name}`.",
+        )
+    else:
+        yield Change(
+            about="data",
+            text="The data would move from PostgreSQL to SQLite, which no command does.",
+        )
+
+
+def _front(old: Picture, new: Picture) -> Iterator[Change]:
+    before, after = old.gateways, new.gateways
+    if before == after:
+        return
+    if before and after:
+        text = f"There are {after} in place of {before}."
+    elif after:
+        text = f"{after} take the requests, and host no module."
+    else:
+        text = "There are no gateways: who hosts modules takes the requests."
+    yield Change(about="gateways", text=text)
+
+
+def _services(old: Picture, new: Picture) -> Iterator[Change]:
+    before = {group.name: group for group in old.groups}
+    after = {group.name: group for group in new.groups}
+    for name, group in after.items():
+        if name not in before:
+            yield Change(about="services", text=_comes(group))
+        elif before[name].processes != group.processes:
+            yield Change(
+                about="services",
+                text=f"{_who(group)}: {group.processes}, in place of {before[name].processes}.",
+            )
+    for name, group in before.items():
+        if name not in after:
+            said = f"{_who(group)} goes." if name else "No process hosts all modules any more."
+            yield Change(about="services", text=said)
+    # A module that was in no service has not moved: its service came.
+    homes = {m: group.name for group in old.groups for m in group.modules if group.name}
+    for group in new.groups:
+        for module in group.modules:
+            if group.name and homes.get(module, group.name) != group.name:
+                said = f"{module} moves from the service {homes[module]} to {group.name}."
+                yield Change(about="modules", text=said)
+
+
+def _comes(group: Group) -> str:
+    hosts = ", ".join(group.modules)
+    if group.name:
+        return f"The service {group.name} comes, with {group.processes}: {hosts}."
+    return f"All modules are hosted together: {group.processes}."
+
+
+def _who(group: Group) -> str:
+    return f"The service {group.name}" if group.name else "All modules"
+
+
+def _resources(old: tuple[Resource, ...], new: tuple[Resource, ...]) -> Iterator[Change]:
+    before = {resource.name: resource.what for resource in old}
+    after = {resource.name: resource.what for resource in new}
+    for name in {**before, **after}:
+        if name not in before:
+            yield Change(about=name, text=f"{name} come: {after[name]}.")
+        elif name not in after:
+            yield Change(about=name, text=f"{name} go: {before[name]}.")
+        elif before[name] != after[name]:
+            yield Change(about=name, text=f"{name}: {after[name]}, in place of {before[name]}.")
+
+
+def _settings(old: ProductFile, new: ProductFile) -> Iterator[Change]:
+    before, after = _flat(old), _flat(new)
+    for key in {**before, **after}:
+        one, other = before.get(key), after.get(key)
+        if one == other:
+            continue
+        if key.startswith("settings."):
+            how = "is said" if one is None else "is left out" if other is None else "is another"
+            yield Change(about=key, text=f"{key} {how}.")
+        else:
+            yield Change(
+                about=key, text=f"{key} is {_said(key, other)} in place of {_said(key, one)}."
+            )
+
+
+def _flat(source: ProductFile) -> dict[str, Any]:
+    table = {**msgspec.to_builtins(source.topology), "settings": source.settings}
+    return {
+        key: value
+        for key, value in _leaves(table, "")
+        if not any(key == told or key.startswith(f"{told}.") for told in _TOLD_OTHERWISE)
+    }
+
+
+def _leaves(table: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
+    for key, value in table.items():
+        if isinstance(value, Mapping):
+            yield from _leaves(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def _said(key: str, value: Any) -> str:
+    if value is None or value == "" or value == []:
+        return "nothing"
+    if key.rpartition(".")[2] in _URLS:
+        return ", ".join(map(place_of, [value] if isinstance(value, str) else value))
+    return msgspec.json.encode(value).decode()

@@ -1,0 +1,195 @@
+"""`tenfold topology`: on the store, whose picture is known, and on a product with mistakes."""
+
+from __future__ import annotations
+
+import json
+import xml.etree.ElementTree as ET
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tenfold.cli.entry import main
+from tests.faults.store_process import STORE
+
+SCALE = """\
+store · topology scale
+
+answers
+  HTTP on 127.0.0.1:8000  2 gateways
+
+hosts
+  catalog    1 replica  catalog
+  ordering   1 replica  orders, inventory
+  payments   1 replica  payments
+  reporting  1 replica  insights, notifications
+
+on
+  database  PostgreSQL, a schema for each module, found or started on this machine
+  replicas  1 read replica beside it
+  cache     Valkey, found or started on this machine
+
+calls
+  inventory  → catalog  by frames
+  orders     → catalog  by frames
+"""
+
+
+@pytest.fixture(autouse=True)
+def _store(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("TENFOLD_TOPOLOGY", "TENFOLD_DATA", "PORT"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("TENFOLD_PRODUCT", str(STORE))
+
+
+def told(capsys: pytest.CaptureFixture[str], *arguments: str, code: int = 0) -> str:
+    assert main(["topology", *arguments]) == code
+    return capsys.readouterr().out
+
+
+def test_a_topology_is_told_in_words(capsys: pytest.CaptureFixture[str]) -> None:
+    text = told(capsys, "show", "--topology", "scale")
+    assert text.startswith(SCALE)
+    events = text.partition("events\n")[2]
+    assert "  payments.PaymentDeclined  → orders." in events
+    alone = told(capsys, "show")
+    assert "one process, which answers and does the background work" in alone
+    assert "inventory  → catalog  in the process" in alone
+    assert "SQLite, a file for each module, in .tenfold" in alone
+
+
+def test_it_is_drawn_for_markdown(capsys: pytest.CaptureFixture[str]) -> None:
+    lines = told(capsys, "show", "--topology", "scale", "--format", "mermaid").splitlines()
+    assert lines[0] == "flowchart LR"
+    assert '  subgraph g1 ["ordering: 1 replica"]' in lines
+    assert "  m_orders --> m_catalog" in lines
+    assert '  m_inventory -. "StockReserved" .-> m_payments' in lines
+    assert "  gateways --> g3" in lines
+
+
+def test_it_is_drawn_as_an_image_in_which_nothing_overlaps(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    file = tmp_path / "scale.svg"
+    assert told(capsys, "show", "--topology", "scale", "--format", "svg", "--out", str(file))
+    root = ET.parse(file).getroot()
+    name = "{http://www.w3.org/2000/svg}"
+    words = ["".join(text.itertext()) for text in root.iter(f"{name}text")]
+    for word in ("catalog", "ordering · 1 replica", "2 gateways", "OrderPlaced", "events"):
+        assert word in words
+    boxes = [rect.attrib for rect in root.iter(f"{name}rect") if rect.get("class") == "box"]
+    assert len(boxes) == 2 + 6 + 3
+    tall = sorted((float(b["y"]), float(b["y"]) + float(b["height"])) for b in boxes)
+    assert all(one[1] <= other[0] for one, other in pairwise(tall))
+    width, height = float(root.attrib["width"]), float(root.attrib["height"])
+    assert all(float(b["x"]) + float(b["width"]) <= width for b in boxes)
+    assert tall[-1][1] < height
+
+
+def test_programs_get_the_same(capsys: pytest.CaptureFixture[str]) -> None:
+    picture = json.loads(told(capsys, "show", "--topology", "scale", "--json"))
+    assert picture["groups"][1] == {
+        "name": "ordering",
+        "processes": "1 replica",
+        "modules": ["orders", "inventory"],
+    }
+    assert {"caller": "orders", "callee": "catalog", "remote": True} in picture["calls"]
+
+
+def test_no_password_is_drawn(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TENFOLD_DATABASE_URL", "postgresql://me:secret@db.example:5433/shop")
+    monkeypatch.setenv("TENFOLD_CACHE_URL", "valkey://:secret@cache.example:6379/2")
+    text = told(capsys, "show", "--topology", "growth")
+    assert "PostgreSQL, a schema for each module, at db.example:5433/shop" in text
+    assert "Valkey, at cache.example:6379/2" in text
+    assert "secret" not in text + told(capsys, "diff", "prototype", "growth")
+
+
+def test_what_changes_is_told_in_sentences(capsys: pytest.CaptureFixture[str]) -> None:
+    lines = told(capsys, "diff", "growth", "scale").splitlines()
+    assert lines == [
+        "2 gateways take the requests, and host no module.",
+        "The service catalog comes, with 1 replica: catalog.",
+        "The service ordering comes, with 1 replica: orders, inventory.",
+        "The service payments comes, with 1 replica: payments.",
+        "The service reporting comes, with 1 replica: insights, notifications.",
+        "No process hosts all modules any more.",
+    ]
+    lines = told(capsys, "diff", "prototype", "growth").splitlines()
+    assert lines[0] == (
+        "The data moves from SQLite to PostgreSQL: `tenfold move --from prototype --to growth`."
+    )
+    assert lines[1].startswith("All modules: 2 web processes and 1 worker, in place of one process")
+    assert [line.partition(" ")[0] for line in lines[2:]] == ["database:", "cache:", "replicas"]
+    assert told(capsys, "diff", "scale", "scale") == "scale and scale are alike.\n"
+
+
+def test_modules_that_move_and_settings_are_told(pad: Any) -> None:
+    with (pad.root / "tenfold.toml").open("a") as file:
+        file.write(
+            "[topologies.one.database]\nkind = 'postgres'\n"
+            "[topologies.one.services.a]\nmodules = ['notes']\n"
+            "[topologies.two.database]\nkind = 'postgres'\npool = 20\n"
+            "[topologies.two.services.b]\nmodules = ['notes']\nreplicas = 3\nworkers = 2\n"
+        )
+    assert pad("topology", "diff", "one", "two").stdout.splitlines() == [
+        "The service b comes, with 3 replicas and 2 workers: notes.",
+        "The service a goes.",
+        "notes moves from the service a to b.",
+        "database.pool is 20 in place of 10.",
+    ]
+
+
+def test_a_sound_file_is_told_to_be(capsys: pytest.CaptureFixture[str]) -> None:
+    assert told(capsys, "check") == "Nothing is wrong with prototype, growth, scale.\n"
+    assert json.loads(told(capsys, "check", "--topology", "twice", "--json")) == []
+
+
+def test_every_mistake_of_every_topology_is_told_with_its_place(pad: Any) -> None:
+    file = pad.root / "tenfold.toml"
+    file.write_text(
+        file.read_text()
+        .replace('notes = "padkit.module:NotesModule"', 'notes = "padkit.module:NoteModule"')
+        .replace('seed = "padkit.module:seed"', 'seed = "padkit.module:sed"')
+        + "[topologies.open.http]\nhost = '0.0.0.0'\n"
+        "[topologies.wide.http]\nprot = 1\n"
+        "[topologies.split.database]\nkind = 'postgres'\n"
+        "[topologies.split.services.a]\nmodules = ['note']\n"
+    )
+    done = pad("topology", "check")
+    assert done.returncode == 1
+    lines = done.stdout.splitlines()
+    assert len(lines) == 5
+    assert lines[0].startswith(f"prototype, open: {file}, line 5: ")
+    assert "Did you mean `NotesModule`?" in lines[0]
+    assert lines[1].startswith(f"prototype, open: {file}, line 2: ")
+    assert "Did you mean `seed`?" in lines[1]
+    assert lines[2].startswith("open: tenfold.toml, line 15: the host is '0.0.0.0'")
+    assert lines[3].startswith(f"wide: {file}, line 17: ")
+    assert "Did you mean `port`?" in lines[3]
+    assert lines[4].startswith(f"split: {file}, line 21: the service 'a' is to host 'note'")
+    assert "Did you mean `notes`?" in lines[4]
+
+
+def test_what_only_the_modules_together_show_is_told(pad: Any) -> None:
+    pad.change("    seen: Seen\n", "    seen: Seen\n    other: Other\n", "padkit/module.py")
+    assert "name 'Other' is not defined" in pad("topology", "check").stdout
+    pad.change(
+        "from padkit.contract import Noted, Notes",
+        "from typing import Protocol\nfrom tenfold import Contract\n"
+        "from padkit.contract import Noted, Notes\n"
+        'class Other(Contract, Protocol):\n    """Nobody\'s."""\n',
+        "padkit/module.py",
+    )
+    pad.change(
+        "[topologies.prototype.http]",
+        "[topologies.prototype.queue.max_backlog]\nnots = 5\n[topologies.prototype.http]",
+    )
+    done = pad("topology", "check")
+    assert done.returncode == 1
+    unmet, backlog = done.stdout.splitlines()
+    assert "NotesModule.other needs Other, which no module of this product implements" in unmet
+    assert "queue.max_backlog names 'nots', which is not a module" in backlog
