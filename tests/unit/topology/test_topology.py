@@ -242,3 +242,21 @@ def test_every_mistake_is_an_error_of_tenfold(tmp_path: Path) -> None:
     error: Any = UserMistakeError("x")
     assert isinstance(error, TenfoldError)
     assert error.code == "user.mistake"
+
+
+def test_every_product_has_a_topology_for_tests_which_is_as_its_prototype(shop: Folder) -> None:
+    found = shop.load("twice")
+    assert (found.topology.name, found.topology.repeated) == ("twice", True)
+    assert found.topology.http.port == 9
+    assert found.settings == {"shelf": {"provider": "x"}}
+    assert not shop.load().topology.repeated
+    shop.change("provider = ", "provide = ")
+    assert "line 18: `settings.shelf.provide` is not known here." in shop.mistake("twice")
+
+
+def test_it_may_have_a_table_of_its_own_but_no_other_database(shop: Folder) -> None:
+    shop.change("[topologies.big.http]", "[topologies.twice.http]")
+    assert shop.load("twice").topology.http.port == 10
+    assert shop.load("twice").settings == {"shelf": {}}
+    shop.change("port = 10", "port = 10\n[topologies.twice.database]\nkind = 'postgres'")
+    assert "line 23: the topology 'twice' is for tests: one process" in shop.mistake("twice")
