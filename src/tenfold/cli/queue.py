@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
 from typing import Annotated
 
 import typer
@@ -11,7 +13,7 @@ import typer
 from tenfold.cli.options import Data, Json, ProductFolder, TopologyName, at_desk, read_refs, source
 from tenfold.cli.show import console, print_json, print_table, when
 from tenfold.contracts.errors import UserMistakeError
-from tenfold.runtimes.desk import Desk, EntrySummary
+from tenfold.runtimes.desk import Desk, EntrySummary, Replayed
 
 __all__ = ["app"]
 
@@ -23,6 +25,8 @@ Limit = Annotated[int, typer.Option("--limit", min=1, max=500, help="At most so 
 Refs = Annotated[list[str] | None, typer.Argument(metavar="MODULE:NUMBER...")]
 AllDead = Annotated[bool, typer.Option("--all-dead", help="All dead letters that match.")]
 _PAGE = 500
+_PACE_S = 0.25
+"""For each further page of entries that wait."""
 _WHICH = {
     "retried": "only a dead letter can",
     "discarded": "only one that waits or is dead can",
@@ -180,6 +184,65 @@ def cancel(
         return await _each(desk, refs, False, None, None, "queue_cancel")
 
     _tell("cancelled", at_desk(source(product, topology, data), "queue cancel", work), json, refs)
+
+
+@app.command("replay")
+def replay(
+    subscription: Annotated[str, typer.Argument(metavar="MODULE.HANDLER")],
+    after: Annotated[
+        int | None, typer.Option("--after", min=0, help="Events after this position.")
+    ] = None,
+    since: Annotated[
+        datetime | None,
+        typer.Option("--since", help="Events from this moment on (UTC), such as 2026-11-28T09:30."),
+    ] = None,
+    upto: Annotated[
+        int | None, typer.Option("--upto", min=0, help="None after this position.")
+    ] = None,
+    run: Annotated[
+        int | None, typer.Option("--run", min=2, help="Go on with a replay that was broken off.")
+    ] = None,
+    json: Json = False,
+    product: ProductFolder = None,
+    topology: TopologyName = None,
+    data: Data = None,
+) -> None:
+    """Give past events to one subscription again, all that are kept or some of them."""
+    module, dot, handler = subscription.partition(".")
+    if not dot or not handler:
+        raise UserMistakeError(
+            f"{subscription!r} names no subscription. Write it as `module.handler`, as "
+            "`tenfold queue counts` prints them."
+        )
+    if after is not None and since is not None:
+        raise UserMistakeError("Say --after or --since; one of them.")
+    moment = None if since is None else since.replace(tzinfo=since.tzinfo or UTC)
+
+    async def work(desk: Desk) -> tuple[Replayed, int]:
+        bite = await desk.queue_replay(module, handler, after, moment, upto, run)
+        added = bite.added
+        try:
+            while not bite.ended:
+                # What others wait for must not stand behind all of the past.
+                await asyncio.sleep(_PACE_S * max(bite.waiting - _PAGE, 0) / _PAGE)
+                bite = await desk.queue_replay(
+                    module, handler, bite.position, None, bite.upto, bite.run
+                )
+                added += bite.added
+        except BaseException:
+            print(
+                f"Broken off after {added} events. To go on: tenfold queue replay {subscription} "
+                f"--after {bite.position} --upto {bite.upto} --run {bite.run}",
+                file=sys.stderr,
+            )
+            raise
+        return bite, added
+
+    bite, added = at_desk(source(product, topology, data), "queue replay", work)
+    if json:
+        print_json({"run": bite.run, "added": added, "upto": bite.upto})
+    else:
+        print(f"{added} events up to {bite.upto} are queued for {subscription} (run {bite.run}).")
 
 
 async def _each(

@@ -25,11 +25,15 @@ __all__ = [
     "HandlerCounts",
     "NoSuchEntry",
     "NoSuchName",
+    "NotReplayable",
     "ProjectionStatus",
+    "Replayed",
 ]
 
 Limit = Annotated[int, msgspec.Meta(ge=1, le=500)]
 EntryId = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+Position = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+ReplayRun = Annotated[int, msgspec.Meta(ge=2, le=2**31 - 1)]
 EntryState = Annotated[str, msgspec.Meta(pattern="^(waiting|running|dead)$")]
 
 
@@ -101,6 +105,33 @@ class Backlog(Struct):
         return not (self.undelivered or self.due or self.running)
 
 
+class Replayed(Struct):
+    """A bite of a replay: where it ends, where the replay will, how much of it still waits.
+
+    `run` is the replay's number; with it and `position` the replay goes on. `dead` counts
+    the handler's dead letters of all runs.
+    """
+
+    run: int
+    position: int
+    upto: int
+    added: int
+    waiting: int
+    dead: int
+
+    @property
+    def ended(self) -> bool:
+        """Whether all of it was queued."""
+        return self.position >= self.upto
+
+
+class NotReplayable(Refusal, status=409):
+    """This handler cannot be given past events; `why` says what to do instead."""
+
+    name: str
+    why: str
+
+
 class NoSuchName(Refusal, status=404):
     """The product has no module, handler or projection of this name."""
 
@@ -151,6 +182,24 @@ class Desk(Contract, Protocol):
     @command(who="internal", raises=[NoSuchName])
     async def queue_cancel(self, module: str, entry_ids: list[EntryId]) -> int:
         """Cancel entries that are running, which makes them dead letters; returns how many."""
+        ...
+
+    @command(who="internal", raises=[NoSuchName, NotReplayable])
+    async def queue_replay(
+        self,
+        module: str,
+        handler: str,
+        after: Position | None = None,
+        since: Instant | None = None,
+        upto: Position | None = None,
+        run: ReplayRun | None = None,
+        limit: Limit = 500,
+    ) -> Replayed:
+        """Queue past events for a subscription again: those after a position or since a moment.
+
+        Without either, all that its publisher's log has. Without `run` it is a new replay,
+        up to the present end of the log; with it one goes on that was begun before.
+        """
         ...
 
     @query(who="internal")

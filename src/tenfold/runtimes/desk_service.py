@@ -10,8 +10,10 @@ from typing import Any, final
 import msgspec
 
 from tenfold.contracts.contract import OperationSpec, read_contract
+from tenfold.contracts.operations import Kind
 from tenfold.path.entry import Entry, Incoming, Reply
 from tenfold.path.module import ModuleRuntime, new_trace
+from tenfold.path.replay import find_position, replay_bite
 from tenfold.ports.clock import Clock, RandomIds, SystemClock
 from tenfold.ports.records import EntryView
 from tenfold.runtimes.desk import (
@@ -22,10 +24,12 @@ from tenfold.runtimes.desk import (
     HandlerCounts,
     NoSuchEntry,
     NoSuchName,
+    NotReplayable,
     ProjectionStatus,
+    Replayed,
 )
 from tenfold.runtimes.host import Host
-from tenfold.runtimes.rest import count_undelivered
+from tenfold.runtimes.rest import count_undelivered, source_of
 
 __all__ = ["DESK_OPERATIONS", "DeskService", "EntryWithDesk"]
 
@@ -94,6 +98,53 @@ class DeskService(Desk):
         """See `Desk.queue_cancel`."""
         name = self._module(module).name
         return sum([await self._host.cancel(name, entry_id) for entry_id in entry_ids])
+
+    async def queue_replay(
+        self,
+        module: str,
+        handler: str,
+        after: int | None = None,
+        since: datetime | None = None,
+        upto: int | None = None,
+        run: int | None = None,
+        limit: int = 500,
+    ) -> Replayed:
+        """See `Desk.queue_replay`."""
+        runtime = self._module(module)
+        spec = runtime.handlers.get(handler)
+        if spec is None:
+            raise NoSuchName(name=handler, known=sorted(runtime.handlers))
+        if spec.kind is not Kind.EVENT:
+            raise NotReplayable(name=handler, why="It is no subscription: it has no past events.")
+        if spec.projection is not None:
+            raise NotReplayable(
+                name=handler,
+                why=f"Rebuild its projection: tenfold projections rebuild {module} "
+                f"{spec.projection}",
+            )
+        source, event = source_of(self._host.modules, spec.payload)
+        log = self._host.modules[source].outbox
+        if upto is None:
+            upto = await log.head()
+        if after is None:
+            after = await log.floor() if since is None else await find_position(log, event, since)
+        # A number that no replay had before, and that fits where generations are kept.
+        run = run or int(self._clock.now().timestamp())
+        bite = await replay_bite(
+            runtime, spec, source, log, event, run=run, after=after, upto=upto, limit=limit
+        )
+        if bite.added:
+            self._host.stores.tell(module)
+            self._host.worker(module).wake()
+        states = (await runtime.queue.counts()).get(handler, {})
+        return Replayed(
+            run=run,
+            position=bite.position,
+            upto=upto,
+            added=bite.added,
+            waiting=states.get("waiting", 0) + states.get("running", 0),
+            dead=states.get("dead", 0),
+        )
 
     async def projections(self) -> list[ProjectionStatus]:
         """See `Desk.projections`."""

@@ -42,11 +42,11 @@ from tenfold.runtimes.brokered import Brokered
 from tenfold.runtimes.brokers import open_broker
 from tenfold.runtimes.caches import CacheParts, Caches, open_caches
 from tenfold.runtimes.doors import Doorkeeper, door_settings, fed_queues, open_door
-from tenfold.runtimes.opening import OpenedModule, Stores, Surroundings
+from tenfold.runtimes.opening import OpenedModule, Stores, Surroundings, make_stores
 from tenfold.runtimes.reflection import read_module
 from tenfold.runtimes.rest import wait_for_rest
 from tenfold.runtimes.roles import Role
-from tenfold.runtimes.topology import Product, Topology
+from tenfold.runtimes.topology import Product
 from tenfold.runtimes.wiring import Wiring, make_instance
 
 if TYPE_CHECKING:
@@ -488,17 +488,6 @@ class Host:
             await self._background.brokered.close()
         self._opened.clear()
         await self._stores.close(max(drain_s, _CLOSE_S))
-
-
-def make_stores(topology: Topology, around: Surroundings) -> Stores:
-    """What a topology keeps its modules in; nothing is reached or loaded before it is asked for."""
-    if topology.shared:
-        from tenfold.runtimes.postgres_stores import PostgresStores
-
-        return PostgresStores(topology.database, around)
-    from tenfold.runtimes.sqlite_stores import SqliteStores
-
-    return SqliteStores(around)
 
 
 async def _hook(instance: Any, name: str) -> None:

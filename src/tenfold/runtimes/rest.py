@@ -12,7 +12,7 @@ from tenfold.contracts.errors import InvalidArgumentsError
 from tenfold.contracts.operations import Kind
 from tenfold.path.module import ModuleRuntime
 
-__all__ = ["count_undelivered", "wait_for_rest"]
+__all__ = ["count_undelivered", "source_of", "wait_for_rest"]
 
 _EVENTS_SEEN: Final = 1_000
 _LAST: Final = 2**63 - 1
@@ -82,7 +82,7 @@ async def count_undelivered(
     for handler in runtime.handlers.values():
         if handler.kind is not Kind.EVENT or not handler.name.startswith(prefix):
             continue
-        source, event = _source(modules, handler.payload)
+        source, event = source_of(modules, handler.payload)
         reached = [
             position
             for key, position in positions.items()
@@ -103,7 +103,8 @@ async def count_undelivered(
     return count
 
 
-def _source(modules: Mapping[str, ModuleRuntime], event: type[msgspec.Struct]) -> tuple[str, str]:
+def source_of(modules: Mapping[str, ModuleRuntime], event: type[msgspec.Struct]) -> tuple[str, str]:
+    """The module that publishes an event, and the event's full name."""
     for name, runtime in modules.items():
         if runtime.contract.events.get(event.__name__) is event:
             return name, f"{name}.{event.__name__}"

@@ -105,6 +105,10 @@ class NotesModule(Notes):
     async def count(self) -> int:
         return await self.seen.count()
 
+    @subscribe
+    async def heard(self, event: Noted) -> None:
+        """Nothing is to be done."""
+
     @job(attempts=1)
     async def fail(self, text: str) -> None:
         raise ValueError(f"{text} cannot be done")

@@ -69,6 +69,18 @@ def test_a_retried_entry_runs_again_when_the_product_runs(pad: Any) -> None:
     assert started.stop() == 0
 
 
+def test_past_events_are_given_to_a_subscription_again(pad: Any) -> None:
+    started = pad.start()
+    for number in range(3):
+        note(started.url, f"note {number}")
+    assert pad.json("queue", "replay", "notes.heard")["added"] == 4  # one was seeded
+    assert pad.json("queue", "replay", "notes.heard", "--upto", "1")["added"] == 1
+    assert "(run " in pad("queue", "replay", "notes.heard", "--since", "2020-01-01").stdout
+    assert "projections rebuild notes seen" in pad("queue", "replay", "notes.seen.noted").stderr
+    assert "module.handler" in pad("queue", "replay", "notes").stderr
+    assert started.stop() == 0
+
+
 LOOKS = [
     (["queue", "counts"], 0),
     (["queue", "list"], 0),
