@@ -29,7 +29,7 @@ import uvloop
 
 from benchmarks.measure import Figure, Noise, interleave
 from tenfold import Contract, Struct, query
-from tenfold.adapters.frames import connect
+from tenfold.adapters.frames.link import connect
 from tenfold.contracts.contract import read_contract
 from tenfold.contracts.envelope import TraceContext
 from tenfold.edges.frames import FrameServer

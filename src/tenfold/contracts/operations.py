@@ -49,6 +49,7 @@ class Declaration(Struct):
     projections: tuple[str, ...] = ()
     rate: str | None = None
     priority: Literal["critical", "normal", "background"] = "normal"
+    hedge: bool = False
 
 
 def command(
@@ -122,6 +123,7 @@ def query(
     projections: Sequence[str] = (),
     rate: str | None = None,
     priority: Literal["critical", "normal", "background"] = "normal",
+    hedge: bool = False,
 ) -> Callable[[_Method], _Method]:
     """Declare a method that changes nothing.
 
@@ -146,6 +148,9 @@ def query(
             from; a caller who sends a position waits for them to reach it.
         rate: how often one principal may call it, such as `"100/minute"`.
         priority: as of a command.
+        hedge: where its module is a service of several processes, ask a second one when the
+            first has not answered in the time that 95 of 100 calls take. For what costs
+            little and is waited for: the first answer counts, and both have worked.
     """
     method, path = _split_route(route)
     declaration = Declaration(
@@ -163,6 +168,7 @@ def query(
         projections=tuple(projections),
         rate=rate,
         priority=priority,
+        hedge=hedge,
     )
     return _declare(declaration)
 

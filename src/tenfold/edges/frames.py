@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import secrets
 import socket
 import sys
 from collections.abc import Callable, Mapping
@@ -36,6 +37,7 @@ from tenfold.ports.frames import (
     Answered,
     Call,
     Cancel,
+    CircuitOpenError,
     Failed,
     Frame,
     FrameError,
@@ -80,7 +82,7 @@ class FrameServer:
             for target, spec in operations.items()
         }
         contracts = {spec.contract: name.rpartition(".")[0] for name, spec in operations.items()}
-        self.hello = Hello(version=VERSION, product=product, contracts=contracts, process=process)
+        self.hello = Hello(VERSION, product, contracts, process, secrets.token_hex(8))
         self._server: asyncio.Server | None = None
         self.connections: set[_Connection] = set()
         self._changed = asyncio.Event()
@@ -318,7 +320,9 @@ def _failed(number: int, error: Exception) -> Failed:
             message=str(error),
             field="" if place is None else place.field,
             detail="" if place is None else place.detail,
-            retry_after_s=error.retry_after_s if isinstance(error, OverloadedError) else None,
+            retry_after_s=error.retry_after_s
+            if isinstance(error, OverloadedError | CircuitOpenError)
+            else None,
         )
     _log.error("A call failed with an unexpected %s.", type(error).__name__, exc_info=error)
     return Failed(

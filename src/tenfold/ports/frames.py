@@ -26,6 +26,7 @@ __all__ = [
     "Answered",
     "Call",
     "Cancel",
+    "CircuitOpenError",
     "Failed",
     "Frame",
     "FrameError",
@@ -60,6 +61,19 @@ class PeerLostError(TenfoldError):
     outcome = Outcome.MAYBE_DONE
 
 
+class CircuitOpenError(TenfoldError):
+    """So many calls of an operation failed that none is sent for a while.
+
+    Retry after `retry_after_s`.
+    """
+
+    code = "call.circuit_open"
+
+    def __init__(self, message: str, *, retry_after_s: float = 1.0) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
 class FrameError(TenfoldError):
     """What came is not of this version, too large, or no frame at all."""
 
@@ -73,13 +87,15 @@ class Frame(msgspec.Struct, frozen=True, array_like=True, tag_field="frame"):
 class Hello(Frame, frozen=True, tag=0):
     """Begins a connection.
 
-    `contracts` maps what the process offers to the module that does; `process` is its name.
+    `contracts` maps what the process offers to the module that does; `process` is its name,
+    and `instance` tells it from whatever else has or had that name.
     """
 
     version: int
     product: str = ""
     contracts: dict[str, str] = {}
     process: str = ""
+    instance: str = ""
 
 
 class Call(Frame, frozen=True, tag=1):

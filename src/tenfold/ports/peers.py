@@ -10,7 +10,7 @@ from tenfold.contracts.contract import OperationSpec
 from tenfold.contracts.envelope import OPERATOR, Principal, TraceContext
 from tenfold.contracts.structs import Struct
 
-__all__ = ["Outgoing", "Peer", "Returned"]
+__all__ = ["OperationStatistics", "Outgoing", "Peer", "Returned", "ServiceStatistics"]
 
 
 class Outgoing(Struct):
@@ -59,3 +59,31 @@ class Peer(Protocol):
             PeerUnavailableError, PeerLostError and FrameError besides what was raised there.
         """
         ...
+
+
+class OperationStatistics(Struct):
+    """What became of the calls of one operation since the start: how many, by outcome.
+
+    `circuit` is `closed`, `open` or `half_open`.
+    """
+
+    target: str
+    outcomes: dict[str, int]
+    circuit: str
+
+
+class ServiceStatistics(Struct):
+    """What this process has seen of one service, and holds of it now.
+
+    `endpoints` are the processes that it is connected to: `well`, `returning`, and `out`, those
+    left alone for a while. `retries` and `hedges` are calls that were sent a second time;
+    `unbudgeted` those that were not, because too many had been.
+    """
+
+    service: str
+    outstanding: int
+    endpoints: dict[str, int]
+    retries: int
+    hedges: int
+    unbudgeted: int
+    operations: tuple[OperationStatistics, ...]

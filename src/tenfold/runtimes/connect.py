@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
 import msgspec
 
-from tenfold.adapters.frames import FrameLink, connect
+from tenfold.adapters.frames.link import FrameLink, connect
 from tenfold.contracts.contract import Contract, read_contract
 from tenfold.contracts.envelope import OPERATOR
 from tenfold.contracts.errors import UserMistakeError

@@ -14,7 +14,9 @@ from collections.abc import Iterable, Mapping
 from functools import partial
 from pathlib import Path
 
-from tenfold.adapters.frames import RemoteService, connect
+from tenfold.adapters.frames.endpoints import Fixed
+from tenfold.adapters.frames.link import connect
+from tenfold.adapters.frames.service import RemoteService
 from tenfold.contracts.errors import UserMistakeError
 from tenfold.edges.frames import bind_socket
 from tenfold.ports.peers import Peer
@@ -87,11 +89,11 @@ class Place:
         for name, settings in product.topology.services.items():
             if name == self.service:
                 continue
-            remote = RemoteService(
-                name,
-                partial(connect, self._sockets[name]),
-                links=_LINKS_EACH * settings.replicas,
+            path = self._sockets[name]
+            places = Fixed(
+                {str(path): partial(connect, path)}, links=_LINKS_EACH * settings.replicas
             )
+            remote = RemoteService(name, places)
             self._remotes.append(remote)
             found |= dict.fromkeys(settings.modules, remote)
         return found

@@ -16,7 +16,7 @@ import msgspec
 import pytest
 
 from tenfold import Contract, Money, Outcome, Refusal, Struct, command, query
-from tenfold.adapters.frames import FrameLink, connect
+from tenfold.adapters.frames.link import FrameLink, connect
 from tenfold.contracts.contract import read_contract
 from tenfold.contracts.envelope import OPERATOR, TraceContext
 from tenfold.contracts.errors import (

@@ -13,7 +13,9 @@ from typing import Any, Protocol
 import pytest
 
 from tenfold import Contract, Outcome, command, query
-from tenfold.adapters.frames import RemoteService, connect
+from tenfold.adapters.frames.endpoints import Fixed
+from tenfold.adapters.frames.link import connect
+from tenfold.adapters.frames.service import RemoteService
 from tenfold.contracts.contract import read_contract
 from tenfold.contracts.envelope import TraceContext
 from tenfold.contracts.errors import OverloadedError, TenfoldError
@@ -41,6 +43,11 @@ class Mill(Contract, Protocol):
 
 
 OPERATIONS = {f"mill.{n}": spec for n, spec in read_contract(Mill).operations.items()}
+
+
+def at(path: Path, *, links: int) -> Fixed:
+    """A service whose processes share one socket."""
+    return Fixed({str(path): partial(connect, path)}, links=links)
 
 
 class Process:
@@ -82,7 +89,7 @@ class Fleet:
         self.listener = bind_socket(path)
         self.listener.listen(16)
         self.one, self.other = Process("one", self.listener), Process("other", self.listener)
-        self.remote = RemoteService("mill", partial(connect, path), links=4)
+        self.remote = RemoteService("mill", at(path, links=4))
 
     async def call(self, name: str = "ask", key: str | None = None, timeout_s: float = 5.0) -> Any:
         spec = OPERATIONS[f"mill.{name}"]
@@ -190,7 +197,7 @@ async def test_what_is_left_of_the_time_goes_with_a_call_that_is_sent_again(flee
 
 
 async def test_nobody_there_is_told_in_time_and_nothing_was_done(tmp_path: Path) -> None:
-    remote = RemoteService("mill", partial(connect, tmp_path / "none"), links=2)
+    remote = RemoteService("mill", at(tmp_path / "none", links=2))
     spec = OPERATIONS["mill.grind"]
     outgoing = Outgoing(operation=spec, arguments=spec.arguments(), key="k", timeout_s=0.3)
     with pytest.raises(PeerUnavailableError, match="'mill'") as raised:
@@ -209,7 +216,7 @@ async def test_a_call_waits_for_a_process_that_comes_back(fleet: Fleet) -> None:
 
 
 async def test_a_service_that_is_away_for_long_is_told_at_once(tmp_path: Path) -> None:
-    remote = RemoteService("mill", partial(connect, tmp_path / "none"), links=2)
+    remote = RemoteService("mill", at(tmp_path / "none", links=2))
     spec = OPERATIONS["mill.ask"]
     outgoing = Outgoing(operation=spec, arguments=spec.arguments(), timeout_s=30.0)
     loop = asyncio.get_running_loop()
@@ -246,7 +253,7 @@ async def test_what_a_process_says_of_another_service_is_its_answer(fleet: Fleet
 async def test_after_a_while_a_process_that_has_come_is_asked_too(
     fleet: Fleet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tenfold.adapters.frames._LIFE_S", 0.02)
+    monkeypatch.setattr("tenfold.adapters.frames.endpoints._LIFE_S", 0.02)
     assert await fleet.call() == "one"
     until = asyncio.get_running_loop().time() + 10
     while len(fleet.one.server.connections) < 4:  # there is none left to be made

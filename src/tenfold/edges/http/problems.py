@@ -18,6 +18,7 @@ from tenfold.contracts.structs import Struct
 from tenfold.edges.http.asgi import Headers
 from tenfold.edges.http.errors import EdgeFaultError, HttpError, UnreadableRequestError
 from tenfold.edges.http.limits import refusal_headers
+from tenfold.ports.frames import CircuitOpenError
 
 __all__ = ["ERROR_STATUS", "RESERVED", "Problem", "problem_of", "sentence_of"]
 
@@ -27,6 +28,7 @@ ERROR_STATUS: dict[str, int] = {
     "admit.not_permitted": 403,
     "admit.overloaded": 503,
     "admit.rate_limited": 429,
+    "call.circuit_open": 503,
     "call.invalid_arguments": 422,
     "call.lost": 503,
     "call.unavailable": 503,
@@ -99,7 +101,9 @@ def _of_tenfold(error: TenfoldError, trace_id: str) -> Problem:
         headers = [*headers, *refusal_headers(error)]
         members["violated-policies"] = [error.policy]
     if status == 503:
-        after_s = error.retry_after_s if isinstance(error, OverloadedError) else 1.0
+        after_s = 1.0
+        if isinstance(error, OverloadedError | CircuitOpenError):
+            after_s = error.retry_after_s
         headers = [*headers, (b"retry-after", str(max(1, math.ceil(after_s))).encode("ascii"))]
     label = "fault" if status >= 500 else "refused"
     return Problem(status=status, members=members, headers=headers, outcome_label=label)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final, Protocol, cast
 
-from tenfold.adapters.frames import FrameLink, connect
+from tenfold.adapters.frames.link import FrameLink, connect
 from tenfold.contracts.contract import read_contract
 from tenfold.contracts.errors import TenfoldError
 from tenfold.path.arguments import argument_binder
