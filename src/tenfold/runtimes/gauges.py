@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 
+from tenfold.adapters.frames.service import RemoteService
 from tenfold.contracts.errors import TenfoldError
 from tenfold.observe.door import door_metrics
 from tenfold.observe.metrics import Counter, Gauge
+from tenfold.observe.services import service_metrics
 from tenfold.ports.records import Backlog
 from tenfold.runtimes.host import Host
 
@@ -50,6 +52,9 @@ class Gauges:
             found += door_metrics(host.door)
         if host.caches is not None:
             found += host.caches.metrics()
+        for service in {id(peer): peer for peer in host.peers.values()}.values():
+            if isinstance(service, RemoteService):
+                found += service_metrics(service.statistics())
         found += host.stores.metrics()
         if host.brokered is not None:
             found += host.brokered.metrics()

@@ -93,13 +93,14 @@ class Host:
                 whole product's if empty.
         """
         self.product = product
-        self._peers = dict(peers or {})
+        self.peers = dict(peers or {})
+        """Who answers for the modules that are not hosted here."""
         self._witness = witness
         self._around = Surroundings(
             data_dir, clock or SystemClock(), ids or RandomIds(), create_tables=create_tables
         )
         self._shapes = {name: read_module(name, cls) for name, cls in product.modules.items()}
-        self._hosted = {n: shape for n, shape in self._shapes.items() if n not in self._peers}
+        self._hosted = {n: shape for n, shape in self._shapes.items() if n not in self.peers}
         self._wiring = Wiring(self._shapes, self._around.clock)
         self._stores = make_stores(product.topology, self._around)
         self._opened: dict[str, OpenedModule] = {}

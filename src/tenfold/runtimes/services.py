@@ -93,7 +93,7 @@ class Place:
             places = Fixed(
                 {str(path): partial(connect, path)}, links=_LINKS_EACH * settings.replicas
             )
-            remote = RemoteService(name, places)
+            remote = RemoteService(name, places, most=settings.max_calls)
             self._remotes.append(remote)
             found |= dict.fromkeys(settings.modules, remote)
         return found

@@ -57,12 +57,14 @@ class ServiceSettings(Struct):
 
     `replicas` processes answer the calls of the gateway and of other services, and
     `workers` do the background work of these modules; without workers the replicas
-    do both.
+    do both. `max_calls` bounds the calls of one process that wait for this service, so that
+    one that hangs does not take all that its callers can do at once.
     """
 
     modules: Annotated[tuple[str, ...], msgspec.Meta(min_length=1)]
     replicas: Annotated[int, msgspec.Meta(ge=1, le=256)] = 1
     workers: Annotated[int, msgspec.Meta(ge=0, le=256)] = 0
+    max_calls: Annotated[int, msgspec.Meta(ge=1, le=100_000)] = 500
 
 
 class QueueLimits(Struct):

@@ -9,16 +9,20 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from tenfold.adapters.frames.endpoints import Fixed
+from tenfold.adapters.frames.service import RemoteService
 from tenfold.adapters.memory.limits import MemoryCounter
 from tenfold.adapters.postgres.pool import PoolStatistics
 from tenfold.adapters.postgres.replicas import ReplicaState
 from tenfold.observe.door import door_metrics
 from tenfold.observe.metrics import render_gauges, render_metrics
+from tenfold.observe.services import service_metrics
 from tenfold.path.backlogs import Backlogs
 from tenfold.path.door import Door
 from tenfold.path.limits import RateLimits
 from tenfold.path.shedding import Shedder, SheddingSettings
 from tenfold.ports.clock import RandomIds
+from tenfold.ports.peers import OperationStatistics, ServiceStatistics
 from tenfold.runtimes.database_gauges import pool_metrics, replica_metrics
 from tenfold.runtimes.gathering import Gathering
 from tenfold.runtimes.gauges import Gauges
@@ -33,7 +37,20 @@ from tenfold.testing.probe.modules import AuditModule, LedgerModule
 
 pytestmark = pytest.mark.anyio
 Said = list[tuple[ProcessState, str | None]]
-_BY_TOPOLOGY = r"`(tenfold_(?:process|outbox_horizon|pool|replica|shedding|limits|backlog)_\w+)"
+_BY_TOPOLOGY = (
+    r"`(tenfold_(?:process|service|outbox_horizon|pool|replica|shedding|limits|backlog)_\w+)"
+)
+SEEN = ServiceStatistics(
+    service="bank",
+    outstanding=4,
+    endpoints={"well": 2, "returning": 0, "out": 1},
+    retries=2,
+    hedges=3,
+    unbudgeted=1,
+    operations=(
+        OperationStatistics(target="ledger.pay", outcomes={"answered": 7}, circuit="half_open"),
+    ),
+)
 PAGE = Path(__file__).parents[3] / "docs" / "reference" / "metrics.md"
 
 
@@ -108,12 +125,18 @@ async def test_the_page_tells_of_what_only_some_topologies_have() -> None:
         *door_metrics(Door({}, shedder=shedder, rates=rates, backlogs=backlogs)),
         *pool_metrics("primary", statistics),
         *replica_metrics(state),
+        *service_metrics(SEEN),
     ]
     process = ProcessState(name="web-1", role=Role.WEB, state="ready", pid=1, restarts=2)
     text = render_metrics([], found).decode() + await Gathering(said(process, None)).text()
     assert 'tenfold_pool_connections{pool="primary",state="lent"} 3.0' in text
     assert 'tenfold_pool_changes_total{event="lost",pool="primary"} 3.0' in text
     assert 'tenfold_backlog_full{module="ledger"} 0.0' in text
+    answered = 'tenfold_service_calls_total{outcome="answered",service="bank",target="ledger.pay"}'
+    assert f"{answered} 7.0" in text
+    assert 'tenfold_service_connected_processes{service="bank",state="out"} 1.0' in text
+    assert 'tenfold_service_repeated_calls_total{service="bank",why="hedges"} 3.0' in text
+    assert 'tenfold_service_circuit_open{service="bank",target="ledger.pay"} 1.0' in text
     assert 'tenfold_process_up{process="web-1"} 0.0' in text
     assert 'tenfold_process_restarts_total{process="web-1"} 2.0' in text
     told = set(re.findall(r"^# TYPE (tenfold_\w+)", text, re.MULTILINE)) - {"tenfold_stop_seconds"}
@@ -151,3 +174,14 @@ async def test_on_postgresql_connections_and_the_horizon_are_told(
     assert not set(re.findall(names, own, re.MULTILINE)) & set(
         re.findall(names, stored, re.MULTILINE)
     )
+
+
+async def test_a_process_tells_of_the_services_that_it_calls_each_once(product: Product) -> None:
+    service = RemoteService("bank", Fixed({}, links=1))
+    host = Host(product, data_dir=product.root, peers=dict.fromkeys(product.modules, service))
+    await host.start()
+    try:
+        found = [gauge for gauge in Gauges(host).own() if gauge.name == "service_outstanding_calls"]
+        assert [gauge.labels for gauge in found] == [{"service": "bank"}]
+    finally:
+        await host.stop()
