@@ -366,7 +366,7 @@ class Host:
             settled=self._settled,
             most_in_flight=self.product.topology.http.max_concurrent,
         )
-        self._calls = calls({**operations, **self._remote_operations(self._peers)})
+        self._calls = calls({**operations, **self._remote_operations(self.peers)})
         if self._twice is not None:
             peer = await self._twice.open(self._calls, self.operations)
             self._calls = calls(self._remote_operations(dict.fromkeys(self._shapes, peer)))

@@ -14,7 +14,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from tenfold.adapters.frames import RemoteService, connect
+from tenfold.adapters.frames.endpoints import Fixed
+from tenfold.adapters.frames.link import connect
+from tenfold.adapters.frames.service import RemoteService
 from tenfold.contracts.contract import OperationSpec
 from tenfold.edges.frames import FrameServer
 from tenfold.path.delivery import Delivery
@@ -64,7 +66,8 @@ class Twice:
             self._product, RepeatedEntry(entry, self._runs), operations, process="twice"
         )
         await self._server.start(path)
-        self._remote = RemoteService("twice", partial(connect, path), links=_LINKS)
+        places = Fixed({str(path): partial(connect, path)}, links=_LINKS)
+        self._remote = RemoteService("twice", places)
         return RepeatingPeer(self._remote, self._runs, self.findings, self._ids)
 
     async def close(self, drain_s: float) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tenfold import TenfoldError, keyed
-from tenfold.adapters.frames import RemoteService
+from tenfold.adapters.frames.service import RemoteService
 from tenfold.contracts.envelope import OPERATOR
 from tenfold.path.entry import Incoming, Reply
 from tenfold.path.repeats import Finding, NotRepeatableError, ThrownAwayError
