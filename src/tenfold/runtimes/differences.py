@@ -23,6 +23,7 @@ _TOLD_OTHERWISE = (
     "database.replicas",
     "database.local_replicas",
     "cache.url",
+    "broker.url",
 )
 """Keys, and tables, whose changes are told of in words of their own."""
 _URLS = {"url", "direct_url", "purge_url", "replicas"}

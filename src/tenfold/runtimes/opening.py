@@ -19,6 +19,7 @@ from tenfold.ports.news import CommitNews
 from tenfold.ports.replicas import Replicas
 from tenfold.ports.transfer import Transfer
 from tenfold.runtimes.reflection import ModuleShape
+from tenfold.runtimes.topology import Topology
 from tenfold.tables.check import check_tables
 
 if TYPE_CHECKING:
@@ -198,6 +199,17 @@ class ModuleTables(Struct):
         """All of them."""
         projected = [table for tables in self.projected.values() for table in tables]
         return {table.name: table for table in (*self.own, *projected)}
+
+
+def make_stores(topology: Topology, around: Surroundings) -> Stores:
+    """What a topology keeps its modules in; nothing is reached or loaded before it is asked for."""
+    if topology.shared:
+        from tenfold.runtimes.postgres_stores import PostgresStores
+
+        return PostgresStores(topology.database, around)
+    from tenfold.runtimes.sqlite_stores import SqliteStores
+
+    return SqliteStores(around)
 
 
 def no_migrations(module: str, own: list[Table]) -> ContractError:

@@ -234,22 +234,8 @@ def _topology(
 ) -> Topology:
     """The topology that a table means, once its parts go together."""
     kind = table.database.kind or ("postgres" if name in _ON_POSTGRES else "sqlite")
-    if name == TWICE and kind != "sqlite":
-        raise origins.mistake(
-            ("database", "kind"),
-            f"the topology {TWICE!r} is for tests: one process on SQLite, in which every message "
-            "is delivered more than once.",
-            f"Leave the kind out, or give it a table of its own, [topologies.{TWICE}].",
-        )
     processes = table.processes
-    for key in ("web", "workers"):
-        if kind == "sqlite" and getattr(processes, key) != getattr(ProcessSettings(), key):
-            raise origins.mistake(
-                ("processes", key),
-                f"the topology {name!r} keeps its data in SQLite, which one process has to "
-                f"itself, and `{key}` asks for more.",
-                'Leave it out, or say kind = "postgres" under database.',
-            )
+    _check_kind(name, table, kind, origins)
     if table.services:
         _check_services(name, table, kind, origins, modules)
     elif table.broker.url:
@@ -272,12 +258,6 @@ def _topology(
             "is named.",
             "Name the server itself there, for migrations, the lead and notices.",
         )
-    if kind == "sqlite" and ("database", "url") in origins.lines and table.database.url:
-        raise origins.mistake(
-            ("database", "url"),
-            f"the topology {name!r} keeps its data in SQLite, which has no url.",
-            'Leave it out, or say kind = "postgres" beside it.',
-        )
     return Topology(
         name=name,
         data=table.data,
@@ -292,6 +272,31 @@ def _topology(
         limits=table.limits,
         shedding=table.shedding,
     )
+
+
+def _check_kind(name: str, table: _TopologyTable, kind: str, origins: Origins) -> None:
+    """Refuse what does not go with what the data is kept in."""
+    if name == TWICE and kind != "sqlite":
+        raise origins.mistake(
+            ("database", "kind"),
+            f"the topology {TWICE!r} is for tests: one process on SQLite, in which every message "
+            "is delivered more than once.",
+            f"Leave the kind out, or give it a table of its own, [topologies.{TWICE}].",
+        )
+    for key in ("web", "workers"):
+        if kind == "sqlite" and getattr(table.processes, key) != getattr(ProcessSettings(), key):
+            raise origins.mistake(
+                ("processes", key),
+                f"the topology {name!r} keeps its data in SQLite, which one process has to "
+                f"itself, and `{key}` asks for more.",
+                'Leave it out, or say kind = "postgres" under database.',
+            )
+    if kind == "sqlite" and ("database", "url") in origins.lines and table.database.url:
+        raise origins.mistake(
+            ("database", "url"),
+            f"the topology {name!r} keeps its data in SQLite, which has no url.",
+            'Leave it out, or say kind = "postgres" beside it.',
+        )
 
 
 def _check_services(

@@ -105,7 +105,11 @@ def test_no_password_is_drawn(
     text = told(capsys, "show", "--topology", "growth")
     assert "PostgreSQL, a schema for each module, at db.example:5433/shop" in text
     assert "Valkey, at cache.example:6379/2" in text
-    assert "secret" not in text + told(capsys, "diff", "prototype", "growth")
+    changes = told(capsys, "diff", "prototype", "growth")
+    monkeypatch.setenv("TENFOLD_BROKER_URL", "kafka://me:secret@one.example:9,two.example:9")
+    brokered = told(capsys, "show", "--topology", "scale")
+    assert "Kafka, for events between services, at one.example:9,two.example:9" in brokered
+    assert "secret" not in text + brokered + changes
 
 
 def test_what_changes_is_told_in_sentences(capsys: pytest.CaptureFixture[str]) -> None:

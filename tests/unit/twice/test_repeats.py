@@ -6,11 +6,13 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+import msgspec
 import pytest
 
 from tenfold.contracts.contract import read_contract
 from tenfold.contracts.errors import KeyReusedError, OverloadedError
 from tenfold.contracts.operations import Kind
+from tenfold.path.repeated import RepeatingPeer
 from tenfold.path.repeats import (
     Asked,
     Findings,
@@ -19,6 +21,7 @@ from tenfold.path.repeats import (
     decide_answers,
     decide_repeats,
 )
+from tenfold.ports.clock import RandomIds
 from tenfold.ports.peers import Outgoing, Returned
 from tests.unit.twice.bank import Bank, TooOften
 
@@ -108,6 +111,51 @@ def test_a_command_answers_twice_alike(
     found = [str(f) for f in decide_answers(outgoing, Returned(value=first), second)]
     assert len(found) == (said is not None)
     assert said is None or said in found[0]
+
+
+class Forgetful:
+    """A peer that does each delivery anew. Implements `Peer`."""
+
+    def __init__(self) -> None:
+        self.done = 0
+
+    async def call(self, outgoing: Outgoing) -> Returned:
+        self.done += 1
+        return Returned(value=self.done)
+
+
+@pytest.mark.anyio
+async def test_an_operation_that_is_done_again_under_its_key_is_named() -> None:
+    findings = Findings()
+    peer = RepeatingPeer(Forgetful(), {}, findings, RandomIds())
+    outgoing = Outgoing(operation=PAY, module="bank", arguments=PAY.arguments(account=A), key="k")
+    assert (await peer.call(outgoing)).value == 2
+    error = findings.error()
+    assert error is not None
+    assert "1. bank.pay (command) is not safe to repeat: delivered again under its" in str(error)
+
+
+class Patient:
+    """A peer that stores its reply, and waits if it is asked to. Implements `Peer`."""
+
+    def __init__(self) -> None:
+        self.waits: list[float | None] = []
+
+    async def call(self, outgoing: Outgoing) -> Returned:
+        self.waits.append(outgoing.wait_s)
+        stored = len(self.waits) > 2  # the first delivery is thrown away
+        return Returned(value=1, replayed=stored, settled=outgoing.wait_s is not None)
+
+
+@pytest.mark.anyio
+async def test_who_waits_for_the_outcome_waits_once_and_is_not_told_of_a_replay() -> None:
+    findings, patient = Findings(), Patient()
+    peer = RepeatingPeer(patient, {}, findings, RandomIds())
+    outgoing = Outgoing(operation=PAY, module="bank", arguments=PAY.arguments(account=A), key="k")
+    returned = await peer.call(msgspec.structs.replace(outgoing, wait_s=5.0))
+    assert patient.waits == [None, None, None, 5.0]
+    assert (returned.settled, returned.replayed) == (True, False)
+    assert findings.error() is None
 
 
 def test_each_thing_is_told_once_and_all_of_them_in_the_end() -> None:

@@ -16,6 +16,8 @@ from tenfold.runtimes.wiring import Wiring
 
 __all__ = ["CallLine", "EventLine", "Group", "Picture", "Resource", "decide_picture", "place_of"]
 
+_BROKERS = {"kafka": "Kafka", "nats": "NATS JetStream", "amqp": "RabbitMQ"}
+
 
 class Group(Struct):
     """Processes that host modules: a service, or all processes of a topology without services."""
@@ -93,11 +95,9 @@ def decide_picture(product: Product) -> Picture:
 
 
 def place_of(url: str) -> str:
-    """Where a server is, without what opens it: `host:port/name`."""
+    """Where a server is, or several are, without what opens them: `host:port/name`."""
     parts = urlsplit(url)
-    host = bracketed(parts.hostname) if parts.hostname else "this machine"
-    port = "" if parts.port is None else f":{parts.port}"
-    return f"{host}{port}{parts.path.rstrip('/')}"
+    return (parts.netloc.rpartition("@")[2] or "this machine") + parts.path.rstrip("/")
 
 
 def _listens(topology: Topology) -> str:
@@ -133,7 +133,7 @@ def _counted(count: int, noun: str) -> str:
 
 
 def _resources(topology: Topology) -> Iterator[Resource]:
-    database, cache = topology.database, topology.cache
+    database, cache, broker = topology.database, topology.cache, topology.broker
     if not topology.shared:
         yield Resource(name="database", what=f"SQLite, a file for each module, in {topology.data}")
     else:
@@ -153,6 +153,11 @@ def _resources(topology: Topology) -> Iterator[Resource]:
         yield Resource(name="cache", what="Valkey, found or started on this machine")
     else:
         yield Resource(name="cache", what="in each process")
+    if broker.url:
+        kind = _BROKERS.get(urlsplit(broker.url).scheme, "a broker")
+        yield Resource(
+            name="broker", what=f"{kind}, for events between services, at {place_of(broker.url)}"
+        )
 
 
 def _calls(
