@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from sqlalchemy import Table
 
@@ -21,9 +21,6 @@ from tenfold.ports.transfer import Transfer
 from tenfold.runtimes.reflection import ModuleShape
 from tenfold.runtimes.topology import Topology
 from tenfold.tables.check import check_tables
-
-if TYPE_CHECKING:
-    from tenfold.runtimes.topology import Topology
 
 __all__ = [
     "ModuleTables",
@@ -234,14 +231,3 @@ def refuse_missing(module: str, table: Table, there: set[str]) -> None:
             f"Module {module!r} declares {what}, and no migration makes it. Nothing was "
             "started. Add a revision to its folder `migrations` that does."
         )
-
-
-def make_stores(topology: Topology, around: Surroundings) -> Stores:
-    """What a topology keeps its modules in; nothing is reached or loaded before it is asked for."""
-    if topology.shared:
-        from tenfold.runtimes.postgres_stores import PostgresStores
-
-        return PostgresStores(topology.database, around)
-    from tenfold.runtimes.sqlite_stores import SqliteStores
-
-    return SqliteStores(around)

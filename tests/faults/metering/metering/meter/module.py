@@ -26,7 +26,10 @@ ONE = select(METERS.c.metered, METERS.c.sampled).where(METERS.c.meter == bindpar
 SET = upsert(
     METERS,
     on=[METERS.c.meter],
-    set={METERS.c.metered: incoming(METERS.c.metered), METERS.c.sampled: incoming(METERS.c.sampled)},
+    set={
+        METERS.c.metered: incoming(METERS.c.metered),
+        METERS.c.sampled: incoming(METERS.c.sampled),
+    },
 ).values(meter=bindparam("meter"), metered=bindparam("metered"), sampled=bindparam("sampled"))
 
 
