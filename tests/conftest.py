@@ -40,6 +40,7 @@ __all__ = [
 
 CAMPAIGNS = {
     "test_balancers.py",
+    "test_broker_kills.py",
     "test_failing_disk.py",
     "test_growth_kills.py",
     "test_import.py",

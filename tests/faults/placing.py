@@ -68,17 +68,17 @@ class Orders:
         wire.close()
 
 
-def command(settings: Mapping[str, str], data: Path, *arguments: str) -> str:
+def command(settings: Mapping[str, str], data: Path, *arguments: str, product: Path = STORE) -> str:
     run = "import sys; from tenfold.cli.entry import main; sys.exit(main())"
     environ = {
         **os.environ,
         **settings,
         "TENFOLD_DATA": str(data),
-        "PYTHONPATH": os.pathsep.join([str(STORE), *(path for path in sys.path if path)]),
+        "PYTHONPATH": os.pathsep.join([str(product), *(path for path in sys.path if path)]),
     }
     done = subprocess.run(
         [sys.executable, "-c", run, *arguments],
-        cwd=STORE,
+        cwd=product,
         env=environ,
         capture_output=True,
         text=True,

@@ -99,6 +99,7 @@ class StoreProcess:
         trap: point, number and arming of `victim.py`; None runs the store as it is shipped.
         under: a command that is put before it, such as strace.
         settings: environment variables on top of this process's.
+        product: the folder of another product than the store.
     """
 
     def __init__(
@@ -109,6 +110,7 @@ class StoreProcess:
         trap: tuple[str, int, str] | None = None,
         under: Sequence[str] = (),
         settings: Mapping[str, str] | None = None,
+        product: Path = STORE,
     ) -> None:
         self.data = data
         self._under = bool(under)
@@ -122,13 +124,13 @@ class StoreProcess:
             **os.environ,
             "PORT": str(port),
             "TENFOLD_DATA": str(data),
-            "PYTHONPATH": os.pathsep.join([str(STORE), *(path for path in sys.path if path)]),
+            "PYTHONPATH": os.pathsep.join([str(product), *(path for path in sys.path if path)]),
             **(settings or {}),
         }
         self._begins_at = self.log.stat().st_size if self.log.exists() else 0
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [*under, *command], cwd=STORE, env=environ, stdout=log, stderr=log
+                [*under, *command], cwd=product, env=environ, stdout=log, stderr=log
             )
 
     def await_ready(self, within_s: float = 30.0) -> bool:
