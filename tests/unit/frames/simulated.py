@@ -58,9 +58,10 @@ def simulate(
         now_s = next_s
         one, other = draw.sample(range(len(replicas)), 2)
         standing = replicas[one].standing
-        chosen = decide_choice(standing, replicas[other].standing, now_s, draw.random())
+        load = sum(each.standing.outstanding for each in replicas) / len(replicas)
+        chosen = decide_choice(standing, replicas[other].standing, now_s, load, draw.random())
         which = one if chosen is standing else other
-        number = chosen.begin(now_s, latencies.usual_s)
+        number = chosen.begin(now_s, latencies)
         if replicas[which].free:
             begin(now_s, which, now_s, number)
         else:

@@ -16,6 +16,8 @@ import math
 from collections.abc import Sequence
 from typing import Final
 
+from tenfold.adapters.frames.latencies import Latencies
+
 __all__ = [
     "MOST_FAULTS_IN_A_ROW",
     "Standing",
@@ -67,7 +69,7 @@ class Standing:
         self.ejections = 0
         """How often it was left alone, of late."""
         self.out_until_s = -math.inf
-        self._waiting: dict[int, tuple[float, float]] = {}
+        self._waiting: dict[int, tuple[float, Latencies]] = {}
         self._next = 0
 
     @property
@@ -75,10 +77,10 @@ class Standing:
         """Calls that wait for it."""
         return len(self._waiting)
 
-    def begin(self, now_s: float, usual_s: float) -> int:
-        """A call goes there; `usual_s` is what its operation takes. Returns: for `end`."""
+    def begin(self, now_s: float, latencies: Latencies) -> int:
+        """A call goes there, of an operation with such latencies. Returns: for `end`."""
         self._next = number = self._next + 1
-        self._waiting[number] = (now_s, usual_s)
+        self._waiting[number] = (now_s, latencies)
         return number
 
     def end(self, number: int) -> None:
@@ -117,13 +119,19 @@ class Standing:
         if known > 1.0:
             known = 1.0 + (known - 1.0) * math.exp((self.seen_s - now_s) / TAU_S)
         if self._waiting:
-            began_s, usual_s = next(iter(self._waiting.values()))  # who has waited longest
-            return max(known, (now_s - began_s) / usual_s)
+            began_s, latencies = next(iter(self._waiting.values()))  # who has waited longest
+            return max(known, (now_s - began_s) / latencies.usual_s)
         return known
 
-    def cost_at(self, now_s: float) -> float:
-        """What one more call there would have to wait for."""
-        return (len(self._waiting) + 1) * self.slowness_at(now_s)
+    def cost_at(self, now_s: float, load: float) -> float:
+        """What one more call there would take, where each has so many outstanding on average.
+
+        Finagle multiplies by the outstanding calls alone, as if they were answered one after
+        another: then a slow one that nobody asks costs as little as a quick one that has ten
+        in hand. A process works on many at once, and its latency tells what that costs; who has
+        more in hand than the others is dearer by as much.
+        """
+        return self.slowness_at(now_s) * (len(self._waiting) + 1 + load) / (1 + load)
 
     def is_out(self, now_s: float) -> bool:
         """Whether it is left alone."""
@@ -154,10 +162,13 @@ def decide_weight(now_s: float, out_until_s: float) -> float:
     return max(_LEAST_WEIGHT, (now_s - out_until_s) / RETURN_S)
 
 
-def decide_choice(one: Standing, other: Standing, now_s: float, chance: float) -> Standing:
+def decide_choice(
+    one: Standing, other: Standing, now_s: float, load: float, chance: float
+) -> Standing:
     """Which of two is asked.
 
     Args:
+        load: outstanding calls of each process of the service, on average.
         chance: from 0 to 1, by which one that is coming back is passed over.
     Returns: the one that costs less, of those that are not passed over.
     """
@@ -165,7 +176,7 @@ def decide_choice(one: Standing, other: Standing, now_s: float, chance: float) -
         passed = decide_weight(now_s, one.out_until_s) <= chance
         if passed != (decide_weight(now_s, other.out_until_s) <= chance):
             return other if passed else one
-    return one if one.cost_at(now_s) <= other.cost_at(now_s) else other
+    return one if one.cost_at(now_s, load) <= other.cost_at(now_s, load) else other
 
 
 def decide_ejection(standing: Standing, others: Sequence[Standing], now_s: float) -> float | None:

@@ -48,6 +48,8 @@ class Connections:
         """Since when nobody can be reached."""
         self._awaiting = 0
         self._closed = False
+        self.outstanding = 0
+        """Calls in progress, counted by who makes them."""
 
     def count(self, now_s: float) -> dict[str, int]:
         """How many processes are well, are out, and are coming back."""
@@ -95,7 +97,9 @@ class Connections:
             at = int(draw() * len(found))
             step = 1 + int(draw() * (len(found) - 1))
             endpoint, other = found[at], found[(at + step) % len(found)]
-            if decide_choice(endpoint.standing, other.standing, now_s, draw()) is other.standing:
+            load = self.outstanding / len(self.endpoints)
+            one, two = endpoint.standing, other.standing
+            if decide_choice(one, two, now_s, load, draw()) is two:
                 endpoint = other
         link = endpoint.link()
         if link.retires_s < now_s and len(self._places) > 1:

@@ -57,7 +57,6 @@ class RemoteService:
         """
         self._name = name
         self._most = most
-        self._outstanding = 0
         self._records: dict[int, OperationRecord] = {}
         """By the identity of the specification, which the record holds."""
         self._budget = RetryBudget()
@@ -85,7 +84,7 @@ class RemoteService:
         probe = breaker.state is not _CLOSED
         given_s = outgoing.timeout_s or spec.declaration.timeout_s
         self._budget.note(now_s)
-        self._outstanding += 1
+        self._connections.outstanding += 1
         fault: bool | None = None
         try:
             answer, lost = await self._carry(outgoing, record, now_s, given_s)
@@ -103,7 +102,7 @@ class RemoteService:
                 fault = True
             raise
         finally:
-            self._outstanding -= 1
+            self._connections.outstanding -= 1
             if fault is None:
                 breaker.forget(self._now(), probe=probe)
             else:
@@ -114,7 +113,7 @@ class RemoteService:
         """What has been seen of it, as of now."""
         return ServiceStatistics(
             service=self._name,
-            outstanding=self._outstanding,
+            outstanding=self._connections.outstanding,
             endpoints=self._connections.count(self._now()),
             retries=self._retries,
             hedges=self._hedges,
@@ -128,10 +127,10 @@ class RemoteService:
 
     def _decide_refusal(self, record: OperationRecord, now_s: float) -> TenfoldError | None:
         """Why a call is not even sent, if so."""
-        if self._outstanding >= self._most:
+        if self._connections.outstanding >= self._most:
             return OverloadedError(
-                f"{self._outstanding:,} calls of this process wait for the service {self._name!r}, "
-                f"and {record.target} was not sent. Send it again when some have ended."
+                f"{self._most:,} calls of this process wait for the service {self._name!r}, and "
+                f"{record.target} was not sent. Send it again when some have ended."
             )
         open_s = record.breaker.refuses_for(now_s)
         if open_s:
@@ -200,7 +199,7 @@ class RemoteService:
         """Ask one process, and note how it does."""
         standing, latencies = endpoint.standing, record.latencies
         began_s = self._now()
-        number = standing.begin(began_s, latencies.usual_s)
+        number = standing.begin(began_s, latencies)
         given_s = outgoing.timeout_s or 0.0
         try:
             answer = await endpoint.link().ask(outgoing)
