@@ -67,7 +67,7 @@ def test_every_key_of_a_table_has_its_row_with_its_default(
 
 
 def test_every_table_that_a_variable_may_name_is_there() -> None:
-    named = {name.partition(".")[0] for name in tables()} | {"settings"}
+    named = {name.partition(".")[0] for name in tables()} | {"settings", "services"}
     assert named == set(_PREFIXES)
     assert "\n### `[topologies.NAME.settings.MODULE]`\n" in page("tenfold-toml.md")
 

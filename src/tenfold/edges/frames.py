@@ -1,8 +1,8 @@
 """The edge for frames: calls from other processes, over one connection many at once.
 
-Whoever can open the socket is known by that: a Unix socket that only its owner may
-open stands for the identity of the caller, so what a call says of its principal is
-believed.
+What a call says of its principal is believed, because its caller is known: a Unix socket
+that only its owner may open stands for that, and over TCP a certificate of the product's
+authority that names one who may call.
 """
 
 from __future__ import annotations
@@ -12,8 +12,9 @@ import logging
 import os
 import secrets
 import socket
+import ssl
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -86,6 +87,8 @@ class FrameServer:
         self._server: asyncio.Server | None = None
         self.connections: set[_Connection] = set()
         self._changed = asyncio.Event()
+        self.callers: Collection[str] | None = None
+        """Names of which a caller's certificate must have one; None where it needs none."""
 
     async def start(self, path: Path) -> None:
         """Listen at a path that nobody else listens at; what is left there of a dead process goes.
@@ -94,8 +97,28 @@ class FrameServer:
         """
         await self.listen(bind_socket(path))
 
+    async def listen_tls(
+        self, listener: socket.socket, tls: ssl.SSLContext, callers: Collection[str]
+    ) -> None:
+        """Listen at a TCP socket that is bound; other processes may listen at it too.
+
+        Whoever connects must show a certificate, since to reach the socket is no identity there.
+
+        Args:
+            tls: shows our certificate, and asks for one that the product's authority has signed.
+            callers: names of which it must have one.
+        """
+        assert tls.verify_mode is ssl.CERT_REQUIRED, "anybody would be believed"
+        self.callers = callers
+        self._server = await asyncio.get_running_loop().create_server(
+            lambda: _Connection(self),
+            sock=listener,
+            ssl=tls,
+            ssl_handshake_timeout=_HELLO_TIMEOUT_S,
+        )
+
     async def listen(self, listener: socket.socket) -> None:
-        """Listen at a socket that is bound; other processes may listen at it too."""
+        """Listen at a Unix socket that is bound; other processes may listen at it too."""
         # From Python 3.13 on a server takes the path away when it closes: others listen there.
         options: dict[str, Any] = {"cleanup_socket": False} if sys.version_info >= (3, 13) else {}
         self._server = await asyncio.get_running_loop().create_unix_server(
@@ -175,12 +198,27 @@ class _Connection(Wire):
                     f"This process speaks version {VERSION} of the frames and was asked for "
                     f"{frame.version}. Nothing was done. Use the Tenfold that runs the product."
                 )
+            self._check_caller()
             self._greeted = True
             self._stop_timer()
             self.send(self._server.hello)
         else:
             raise FrameError(
                 f"A {type(frame).__name__} came out of turn. The connection is closed."
+            )
+
+    def _check_caller(self) -> None:
+        """Raises: FrameError where its certificate names nobody who may call."""
+        callers = self._server.callers
+        if callers is None or self.transport is None:
+            return
+        shown = self.transport.get_extra_info("peercert") or {}
+        names = [name for kind, name in shown.get("subjectAltName", ()) if kind == "DNS"]
+        if not set(names).intersection(callers):
+            raise FrameError(
+                f"The caller's certificate names {', '.join(names) or 'nobody'}, and these may "
+                f"call: {', '.join(sorted(callers))}. Nothing was done. Give it a certificate "
+                "whose DNS names have its own, `gateway` for a gateway."
             )
 
     def failed(self, error: FrameError) -> None:

@@ -28,7 +28,7 @@ from tenfold.runtimes.preparing import Phase, prepare
 from tenfold.runtimes.process import RunningProduct, hosted
 from tenfold.runtimes.roles import Role
 from tenfold.runtimes.server import StopWish, serve_http, signals
-from tenfold.runtimes.services import Place
+from tenfold.runtimes.services import Place, answer_at
 from tenfold.runtimes.topology import Product, load_product
 
 __all__ = ["main"]
@@ -131,7 +131,7 @@ async def _answer_calls(
     )
     with socket.socket(fileno=assignment.listener) as listener:
         listener.setblocking(False)
-        await server.listen(listener)
+        await answer_at(server, listener, process.product, assignment.service)
         link.say(Ready())
         await wish.asked.wait()
         await server.stop(drain_s=process.product.topology.http.drain_s)

@@ -174,8 +174,11 @@ def _planned(source: ProductFile) -> tuple[PlannedProcess, ...]:
     return decide_processes(topology.processes, topology.services)
 
 
-def _hosts(topology: Topology) -> dict[str, list[str]]:
-    return {name: sorted(service.modules) for name, service in topology.services.items()}
+def _hosts(topology: Topology) -> dict[str, tuple[str, bool, list[str]]]:
+    return {
+        name: (service.listen, service.replicas > 0, sorted(service.modules))
+        for name, service in topology.services.items()
+    }
 
 
 def _changed(before: ProductFile, now: ProductFile) -> Sequence[str]:
@@ -186,7 +189,10 @@ def _changed(before: ProductFile, now: ProductFile) -> Sequence[str]:
         "http.host": (old.http.host, new.http.host),
         "http.port": (old.http.port, new.http.port),
         "processes.web (to or from 0)": (old.processes.web > 0, new.processes.web > 0),
-        "services (their modules)": (_hosts(old), _hosts(new)),
+        "services (their modules, where they listen, or whether they run here)": (
+            _hosts(old),
+            _hosts(new),
+        ),
         "database.kind": (old.database.kind, new.database.kind),
         "database.url": (old.database.url, new.database.url),
     }

@@ -39,8 +39,10 @@ _PREFIXES = (
     "limits",
     "processes",
     "queue",
+    "services",
     "settings",
     "shedding",
+    "tls",
 )
 
 

@@ -15,6 +15,7 @@ __all__ = [
     "ProcessSettings",
     "QueueLimits",
     "ServiceSettings",
+    "TlsSettings",
 ]
 
 _Positive = Annotated[int, msgspec.Meta(ge=1)]
@@ -59,12 +60,33 @@ class ServiceSettings(Struct):
     `workers` do the background work of these modules; without workers the replicas
     do both. `max_calls` bounds the calls of one process that wait for this service, so that
     one that hangs does not take all that its callers can do at once.
+
+    Its processes on one machine share a Unix socket; with `listen` they take calls at that
+    address, over TLS. `addresses` are where callers find the service, on this machine and
+    others; `dns://NAME:PORT` stands for every address of a name. With `replicas = 0` it
+    answers on other machines alone.
     """
 
     modules: Annotated[tuple[str, ...], msgspec.Meta(min_length=1)]
-    replicas: Annotated[int, msgspec.Meta(ge=1, le=256)] = 1
+    replicas: Annotated[int, msgspec.Meta(ge=0, le=256)] = 1
     workers: Annotated[int, msgspec.Meta(ge=0, le=256)] = 0
     max_calls: Annotated[int, msgspec.Meta(ge=1, le=100_000)] = 500
+    listen: str = ""
+    addresses: tuple[str, ...] = ()
+
+
+class TlsSettings(Struct):
+    """How the processes of this machine show who they are: `[topologies.X.tls]`.
+
+    Paths of PEM files, relative to the topology file: a certificate and its key, and the
+    certificate of the authority that signs those of all machines of the product and of
+    nobody else. The certificate's DNS names are the services of this machine, and `gateway`
+    where it has gateways.
+    """
+
+    certificate: str = ""
+    key: str = ""
+    authority: str = ""
 
 
 class QueueLimits(Struct):

@@ -22,6 +22,7 @@ from tenfold.ports.broker import BrokerSettings
 from tenfold.ports.cache import CacheSettings
 from tenfold.runtimes.balancers.settings import BalancerSettings
 from tenfold.runtimes.places import Keys, Origins, nearest
+from tenfold.runtimes.reach import check_reach
 from tenfold.runtimes.reading import coerce, from_outside, merge, read, type_at
 from tenfold.runtimes.references import import_reference
 from tenfold.runtimes.settings import (
@@ -30,6 +31,7 @@ from tenfold.runtimes.settings import (
     ProcessSettings,
     QueueLimits,
     ServiceSettings,
+    TlsSettings,
 )
 
 __all__ = [
@@ -61,6 +63,7 @@ class Topology(Struct):
     database: DatabaseSettings = DatabaseSettings(kind="sqlite")
     processes: ProcessSettings = ProcessSettings()
     services: dict[str, ServiceSettings] = msgspec.field(default_factory=dict)
+    tls: TlsSettings = TlsSettings()
     balancer: BalancerSettings = BalancerSettings()
     cache: CacheSettings = CacheSettings()
     broker: BrokerSettings = BrokerSettings()
@@ -140,6 +143,7 @@ class _TopologyTable(Struct):
     database: DatabaseSettings = DatabaseSettings()
     processes: ProcessSettings = ProcessSettings()
     services: dict[_Name, ServiceSettings] = msgspec.field(default_factory=dict)
+    tls: TlsSettings = TlsSettings()
     balancer: BalancerSettings = BalancerSettings()
     cache: CacheSettings = CacheSettings()
     broker: BrokerSettings = BrokerSettings()
@@ -245,7 +249,7 @@ def _topology(
             "carries their events, and a broker would have nothing to do.",
             "Leave it out, or share the modules out among [services].",
         )
-    if processes.web + processes.workers < 1:
+    if not table.services and processes.web + processes.workers < 1:
         raise origins.mistake(
             ("processes", "web"),
             "the topology has neither web nor worker processes.",
@@ -266,6 +270,7 @@ def _topology(
         database=msgspec.structs.replace(table.database, kind=kind),
         processes=processes,
         services=table.services,
+        tls=table.tls,
         balancer=table.balancer,
         cache=table.cache,
         broker=table.broker,
@@ -316,7 +321,8 @@ def _check_services(
             f"the topology {name!r} has services, whose workers are each service's own.",
             "Leave it out, and say `workers` under the services.",
         )
-    if not table.processes.web:
+    check_reach(table.services, table.tls, origins)
+    if not table.processes.web and not any(each.listen for each in table.services.values()):
         raise origins.mistake(
             ("processes", "web"),
             f"the topology {name!r} has services and no gateway.",

@@ -2,20 +2,36 @@
 
 from __future__ import annotations
 
+import socket
 import stat
 from pathlib import Path
 
 import pytest
 
+from tenfold.adapters.frames.service import RemoteService
 from tenfold.contracts.errors import UserMistakeError
-from tenfold.runtimes.services import Place, Sockets
+from tenfold.ports.peers import Outgoing
+from tenfold.runtimes.services import Place, Sockets, answer_at
 from tenfold.runtimes.settings import ServiceSettings
 from tenfold.runtimes.topology import Product, Topology
+from tests.unit.frames.authority import Authority
+from tests.unit.frames.test_containment import OPERATIONS, Process
 
 SERVICES = {
     "catalog": ServiceSettings(modules=("catalog",)),
     "ordering": ServiceSettings(modules=("orders", "stock")),
 }
+
+
+def product_of(root: Path, topology: Topology) -> Product:
+    return Product(
+        name="shop", root=root, modules={}, mounts={}, seed=None, settings={}, topology=topology
+    )
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        return int(free.getsockname()[1])
 
 
 def test_each_service_has_a_socket_of_its_owner_s(tmp_path: Path) -> None:
@@ -47,18 +63,51 @@ def test_a_path_that_is_too_long_is_told_before_anything_is_bound(tmp_path: Path
 def test_a_process_asks_others_for_what_it_does_not_host(
     tmp_path: Path, service: str, elsewhere: set[str]
 ) -> None:
-    product = Product(
-        name="shop",
-        root=tmp_path,
-        modules={},
-        mounts={},
-        seed=None,
-        settings={},
-        topology=Topology(services=SERVICES),
-    )
+    product = product_of(tmp_path, Topology(services=SERVICES))
     place = Place(service, {name: tmp_path / name for name in SERVICES})
     peers = place.peers(product)
     assert set(peers) == elsewhere
     if not service:
         assert peers["orders"] is peers["stock"]
         assert peers["orders"] is not peers["catalog"]
+
+
+def test_what_runs_elsewhere_is_not_listened_for_here(tmp_path: Path) -> None:
+    away = ServiceSettings(modules=("mill",), replicas=0, addresses=("10.0.0.5:7001",))
+    sockets = Sockets(tmp_path, {**SERVICES, "mill": away})
+    assert set(sockets.paths) == set(SERVICES)
+    sockets.close()
+
+
+def test_an_address_that_is_taken_is_told_and_nothing_stays_bound(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        listen = f"127.0.0.1:{taken.getsockname()[1]}"
+        mill = ServiceSettings(modules=("mill",), listen=listen)
+        with pytest.raises(UserMistakeError, match=f"'mill' cannot listen at {listen}"):
+            Sockets(tmp_path, {**SERVICES, "mill": mill})
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.anyio
+async def test_a_service_that_listens_at_an_address_is_found_there(tmp_path: Path) -> None:
+    authority = Authority(tmp_path / "tls")
+    services = {
+        **SERVICES,
+        "mill": ServiceSettings(modules=("mill",), listen=f"0.0.0.0:{free_port()}"),
+    }
+    tls = authority.settings("mill", "gateway")
+    product = product_of(authority.folder, Topology(services=services, tls=tls))
+    sockets = Sockets(tmp_path, services)
+    process = Process("one", tmp_path)
+    await answer_at(process.server, sockets.of("mill"), product, "mill")
+    place = Place("", {name: Path(path) for name, path in sockets.paths.items()})
+    mill = place.peers(product)["mill"]
+    assert isinstance(mill, RemoteService)
+    try:
+        spec = OPERATIONS["mill.ask"]
+        outgoing = Outgoing(operation=spec, arguments=spec.arguments(), module="mill")
+        assert (await mill.call(outgoing)).value == "one"
+    finally:
+        await place.close()
+        await process.server.stop(drain_s=1)
+        sockets.close()

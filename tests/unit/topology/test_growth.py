@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from tenfold.adapters.frames.addresses import Address
 from tenfold.contracts.errors import UserMistakeError
+from tenfold.runtimes.reach import addresses_of
 from tenfold.runtimes.topology import Topology, read_product_file
 
 
@@ -95,6 +97,62 @@ def test_services_share_out_the_modules(tmp_path: Path) -> None:
     ],
 )
 def test_services_that_do_not_are_told(tmp_path: Path, text: str, said: str) -> None:
+    told = mistake(tmp_path, text, "scale")
+    assert "tenfold.toml" in told
+    assert said in told
+
+
+TLS = """
+[topologies.scale.tls]
+certificate = "m.pem"
+key = "m.key"
+authority = "a.pem"
+"""
+
+
+def test_services_on_other_machines(tmp_path: Path) -> None:
+    elsewhere = 'replicas = 0\naddresses = ["dns://shop.internal:7001", "10.0.0.5:7001"]\n'
+    shop = read(tmp_path, SERVICE + elsewhere + TLS, "scale").services["shop"]
+    assert addresses_of(shop) == (
+        Address(host="shop.internal", port=7001, every=True),
+        Address(host="10.0.0.5", port=7001),
+    )
+    alone = SERVICE + 'listen = "0.0.0.0:7001"\n' + TLS + "[topologies.scale.processes]\nweb = 0\n"
+    shop = read(tmp_path, alone, "scale").services["shop"]
+    assert addresses_of(shop) == (Address(host="127.0.0.1", port=7001),)
+
+
+def test_a_machine_says_by_variables_which_services_run_there(tmp_path: Path) -> None:
+    (tmp_path / "tenfold.toml").write_text(
+        'name = "shop"\n[modules]\norders = "shop:Orders"\n'
+        + SERVICE
+        + 'addresses = ["10.0.0.5:7001"]\n'
+        + TLS
+    )
+    environ = {"TENFOLD_SERVICES__SHOP__REPLICAS": "0", "TENFOLD_TLS__KEY": "/run/machine.key"}
+    topology = read_product_file(tmp_path, "scale", environ=environ).topology
+    assert topology.services["shop"].replicas == 0
+    assert topology.tls.key == "/run/machine.key"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (SERVICE + 'listen = "7001"\n' + TLS, "'7001' is not an address"),
+        (SERVICE + 'listen = "dns://shop:7001"\n' + TLS, "listen at a name"),
+        (SERVICE + 'addresses = ["shop"]\n' + TLS, "'shop' is not an address"),
+        (SERVICE + 'listen = "127.0.0.1:7001"\n', "no certificate and no key and no authority"),
+        (
+            SERVICE + 'listen = "0.0.0.0:7001"\n' + TLS.replace("key", "cert"),
+            "`tls.cert` is not known",
+        ),
+        (SERVICE + "replicas = 0\n", "none is known elsewhere"),
+        (SERVICE.replace("shop", "gateway") + 'listen = "127.0.0.1:7001"\n' + TLS, "otherwise"),
+    ],
+)
+def test_services_that_cannot_be_reached_or_by_anybody_are_told(
+    tmp_path: Path, text: str, said: str
+) -> None:
     told = mistake(tmp_path, text, "scale")
     assert "tenfold.toml" in told
     assert said in told

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import ssl
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
@@ -30,9 +31,10 @@ from tenfold.ports.frames import (
 )
 from tenfold.ports.peers import Outgoing, Returned
 
-__all__ = ["FrameLink", "connect"]
+__all__ = ["FrameLink", "connect", "connect_tls"]
 
 _CONNECT_S: Final = 5.0
+_CONNECT_TLS_S: Final = 3.0
 
 
 async def connect(path: Path, *, timeout_s: float = _CONNECT_S) -> FrameLink:
@@ -49,18 +51,58 @@ async def connect(path: Path, *, timeout_s: float = _CONNECT_S) -> FrameLink:
             f"Nobody answers on the socket {path}: {error}. Nothing was sent. Is the product just "
             "starting or stopping?"
         ) from error
+    return await _greeted(link, str(path), timeout_s)
+
+
+async def connect_tls(
+    host: str,
+    port: int,
+    *,
+    tls: ssl.SSLContext,
+    service: str,
+    timeout_s: float = _CONNECT_TLS_S,
+) -> FrameLink:
+    """Connect to a process of a service on this or another machine, and show who we are.
+
+    Args:
+        tls: shows our certificate, and believes whom the product's authority has named.
+        service: the name that the other end's certificate must have.
+    Raises: as `connect`; PeerUnavailableError where the certificate is another's.
+    """
+    place = f"{host}:{port}"
+    try:
+        async with asyncio.timeout(timeout_s):
+            _, link = await asyncio.get_running_loop().create_connection(
+                FrameLink, host, port, ssl=tls, server_hostname=service
+            )
+    except ssl.SSLError as error:
+        raise PeerUnavailableError(
+            f"Who answers at {place} does not show that it is the service {service!r}: {error}. "
+            "Nothing was sent. Its certificate must name the service and be signed by the "
+            "`authority` that the topology names under `tls`."
+        ) from error
+    except (OSError, TimeoutError) as error:
+        raise PeerUnavailableError(
+            f"Nobody answers at {place} for the service {service!r}: {error or 'no answer'}. "
+            "Nothing was sent. Does it run there?"
+        ) from error
+    return await _greeted(link, place, timeout_s)
+
+
+async def _greeted(link: FrameLink, place: str, timeout_s: float) -> FrameLink:
+    """The connection, once both ends have said hello; else it is closed."""
     try:
         async with asyncio.timeout(timeout_s):
             await link.greet()
     except (PeerLostError, TimeoutError) as error:
         link.close()
         raise PeerUnavailableError(
-            f"The process behind {path} did not answer the greeting. Nothing was sent. It may "
-            "hang: see its log, and `tenfold processes`."
+            f"The process behind {place} did not answer the greeting. Nothing was sent. It may "
+            "hang, or not believe our certificate: see its log, and `tenfold processes`."
         ) from error
     except FrameError as error:
         link.close()
-        raise FrameError(f"The process behind {path} does not talk to us: {error}") from error
+        raise FrameError(f"The process behind {place} does not talk to us: {error}") from error
     except BaseException:
         link.close()
         raise
