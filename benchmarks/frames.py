@@ -1,4 +1,6 @@
-"""Calls between two processes, 64 at once, bare: frames beside aiohttp and grpcio's asyncio.
+"""Calls between two processes, 64 at once: frames beside aiohttp and grpcio's asyncio.
+
+Once bare, and once with deadline, identity, trace and circuit breaker at both ends (`equipped`).
 
 python -m benchmarks.frames [--rounds N]
 
@@ -22,66 +24,41 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-import msgspec
 import uvloop
 
+from benchmarks.echo import AT_ONCE, METHOD, OPERATIONS, SPEC, TRACE, Ask, Said, decode, encode
+from benchmarks.equipped import SIDES as EQUIPPED
 from benchmarks.measure import Figure, Noise, interleave
-from tenfold import Contract, Struct, query
 from tenfold.adapters.frames.link import connect
-from tenfold.contracts.contract import read_contract
-from tenfold.contracts.envelope import TraceContext
 from tenfold.edges.frames import FrameServer
 from tenfold.path.entry import Incoming, Reply
 from tenfold.ports.peers import Outgoing
 
-AT_ONCE = 64
 SECONDS = 2.0
-GOALS = {"aiohttp": "4", "grpcio aio": "15"}
-_TRACE = TraceContext(trace_id="1" * 32, span_id="2" * 16)
-_METHOD = "/bench.Echo/say"
-
-
-class Said(Struct):
-    """What both ends exchange."""
-
-    text: str
-    number: int
-
-
-class Echo(Contract, Protocol):
-    """Says what it is told."""
-
-    @query(who="internal")
-    async def say(self, text: str, number: int) -> Said:
-        """The same again."""
-        ...
-
-
-_OPERATIONS = {f"echo.{n}": spec for n, spec in read_contract(Echo).operations.items()}
-_SPEC = _OPERATIONS["echo.say"]
-Ask = Callable[[Said], Awaitable[Any]]
+GOALS = {
+    "frames": {"aiohttp": "4", "grpcio aio": "15"},
+    "frames, equipped": {"aiohttp, equipped": "2.5", "grpcio aio, equipped": "8"},
+}
 _kept: list[Any] = []
-_encode = msgspec.msgpack.Encoder().encode
-_decode = msgspec.msgpack.Decoder(Said).decode
 
 
 class _Echo:
     async def call(self, incoming: Incoming) -> Reply:
         arguments: Any = incoming.arguments
-        return Reply(value=Said(text=arguments.text, number=arguments.number), trace=_TRACE)
+        return Reply(value=Said(text=arguments.text, number=arguments.number), trace=TRACE)
 
 
 async def _serve_frames(place: str) -> None:
-    await FrameServer("bench", _Echo(), _OPERATIONS).start(Path(place))
+    await FrameServer("bench", _Echo(), OPERATIONS).start(Path(place))
 
 
 async def _serve_aiohttp(place: str) -> None:
     from aiohttp import web
 
     async def say(request: web.Request) -> web.Response:
-        return web.Response(body=_encode(_decode(await request.read())))
+        return web.Response(body=encode(decode(await request.read())))
 
     app = web.Application()
     app.router.add_post("/say", say)
@@ -100,7 +77,7 @@ async def _serve_grpcio(place: str) -> None:
         "bench.Echo",
         {
             "say": grpc.unary_unary_rpc_method_handler(
-                say, request_deserializer=_decode, response_serializer=_encode
+                say, request_deserializer=decode, response_serializer=encode
             )
         },
     )
@@ -116,8 +93,8 @@ async def _ask_frames(place: str) -> AsyncIterator[Ask]:
     async with await connect(Path(place)) as link:
 
         async def ask(said: Said) -> Any:
-            arguments = _SPEC.arguments(text=said.text, number=said.number)
-            outgoing = Outgoing(operation=_SPEC, arguments=arguments)
+            arguments = SPEC.arguments(text=said.text, number=said.number)
+            outgoing = Outgoing(operation=SPEC, arguments=arguments)
             return (await link.call(outgoing)).value
 
         yield ask
@@ -132,8 +109,8 @@ async def _ask_aiohttp(place: str) -> AsyncIterator[Ask]:
         url = f"http://127.0.0.1:{place}/say"
 
         async def ask(said: Said) -> Any:
-            async with session.post(url, data=_encode(said)) as answer:
-                return _decode(await answer.read())
+            async with session.post(url, data=encode(said)) as answer:
+                return decode(await answer.read())
 
         yield ask
 
@@ -143,15 +120,14 @@ async def _ask_grpcio(place: str) -> AsyncIterator[Ask]:
     import grpc
 
     async with grpc.aio.insecure_channel(f"127.0.0.1:{place}") as channel:
-        yield channel.unary_unary(
-            _METHOD, request_serializer=_encode, response_deserializer=_decode
-        )
+        yield channel.unary_unary(METHOD, request_serializer=encode, response_deserializer=decode)
 
 
 SIDES: dict[str, tuple[Callable[[str], Awaitable[None]], Callable[[str], Any]]] = {
     "frames": (_serve_frames, _ask_frames),
     "aiohttp": (_serve_aiohttp, _ask_aiohttp),
     "grpcio aio": (_serve_grpcio, _ask_grpcio),
+    **EQUIPPED,
 }
 
 
@@ -220,7 +196,7 @@ def main() -> None:
     noise = Noise()
     with contextlib.ExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="tf-"))
-        places = {n: f"{folder}/s" if n == "frames" else _free_port() for n in SIDES}
+        places = {n: f"{folder}/{n}" if n in GOALS else _free_port() for n in SIDES}
         for name, place in places.items():
             stack.enter_context(_serving(name, place))
         run = {name: partial(_round, name, place) for name, place in places.items()}
@@ -228,11 +204,11 @@ def main() -> None:
     print(f"{'what':<58} {'median':>9} {'':<14} {'lowest':>8} .. {'highest':<8}")
     for name, each in values.items():
         print(Figure(f"{name}: calls between two processes", "calls/s", each).line())
-    for name, goal in GOALS.items():
-        ratios = [
-            ours / theirs for ours, theirs in zip(values["frames"], values[name], strict=True)
-        ]
-        print(Figure(f"frames in times of {name}", "x", ratios, f"goal {goal}").line())
+    for ours, goals in GOALS.items():
+        for theirs, goal in goals.items():
+            pairs = zip(values[ours], values[theirs], strict=True)
+            ratios = [one / other for one, other in pairs]
+            print(Figure(f"{ours} in times of {theirs}", "x", ratios, f"goal {goal}").line())
     print(noise.line())
 
 
