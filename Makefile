@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help run test check format faults image campaign-import bench walkthrough pages clean
+.PHONY: help run test check format faults image campaign-import bench journey walkthrough pages clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -68,6 +68,12 @@ campaign-import: $(READY_DEV) ## The real order history: imported, killed, into 
 bench: $(READY_DEV) ## Measure, each figure beside what it is compared with
 	@$(BIN)/python -c 'import aiosqlite, fastapi, grpc' 2>/dev/null || { $(call INSTALL,-e '.[bench]' -e $(STORE)); }
 	$(BIN)/python -m benchmarks $(BENCH_ARGS)
+
+# Only the whole of it is worth a page.
+journey: $(READY_DEV) ## One store through all topologies under load, into docs/journey.md (SIZE=small, HISTORY=path)
+	@$(BIN)/python -c 'import matplotlib' 2>/dev/null || { $(call INSTALL,-e '.[bench]' -e $(STORE)); }
+	@$(call FROM_HERE,HISTORY,TENFOLD_HISTORY); \
+	$(BIN)/python -m benchmarks.journey --size $(or $(SIZE),full) $(if $(filter small,$(SIZE)),,--page docs/journey.md)
 
 walkthrough: $(READY_DEV) ## Make docs/walkthrough.md anew, after a change that is meant
 	$(BIN)/python -m tests.walkthrough

@@ -45,6 +45,7 @@ CAMPAIGNS = {
     "test_growth_kills.py",
     "test_import.py",
     "test_import_growth.py",
+    "test_journey.py",
     "test_kills.py",
     "test_measured.py",
     "test_mixed_versions.py",
