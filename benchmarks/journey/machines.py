@@ -18,6 +18,7 @@ from benchmarks.processes import ROOT, STORE, free_port
 from tenfold.runtimes.local_servers.start import start_local_servers
 from tenfold.runtimes.local_servers.state import read_state
 from tenfold.runtimes.local_servers.wanted import LocalServers, ServerWants
+from tenfold.runtimes.topology import read_product_file
 
 __all__ = [
     "CHECK_S",
@@ -41,6 +42,7 @@ few cores some do.
 _READY_S = 240.0
 _TICKS = os.sysconf("SC_CLK_TCK")
 _RUN = "import sys; from tenfold.cli.entry import main; sys.argv[0] = 'tenfold'; sys.exit(main())"
+_WAITS = "The data is being moved here from"
 _opener = build_opener(ProxyHandler({}))
 
 
@@ -124,6 +126,8 @@ class Machine:
     def __init__(self, site: Site, topology: str) -> None:
         self.topology = topology
         self.port = site.ports[topology]
+        processes = read_product_file(STORE, topology).topology.processes
+        self._processes = processes.web + processes.workers
         self._log = site.folder / f"{topology}.log"
         with self._log.open("wb") as log:
             self.process = subprocess.Popen(
@@ -142,6 +146,14 @@ class Machine:
                 raise RuntimeError(f"{self.topology} did not get ready:\n{self.said()[-3000:]}")
             time.sleep(0.02)  # another process can only be asked
         return time.monotonic()
+
+    def await_waiting(self) -> None:
+        """Return when each of its processes has begun and waits for the end of a move."""
+        until = time.monotonic() + _READY_S
+        while self.said().count(_WAITS) < self._processes:
+            if self.process.poll() is not None or time.monotonic() > until:
+                raise RuntimeError(f"{self.topology} does not wait:\n{self.said()[-3000:]}")
+            time.sleep(0.02)  # its log can only be read
 
     def stop(self) -> None:
         """SIGTERM, and wait until it has drained."""
@@ -171,13 +183,14 @@ class Machine:
 
 @contextmanager
 def mover(site: Site) -> Iterator[subprocess.Popen[str]]:
-    """`tenfold move` from the prototype to growth; what it says is on its standard output."""
+    """`tenfold move` from the prototype to growth; it switches over when a line is sent to it."""
     command = [sys.executable, "-c", _RUN, "move", "--from", "prototype", "--to", "growth"]
     environ = {**site.environ("growth"), "TENFOLD_DATA": str(site.data("prototype"))}
     with subprocess.Popen(
-        command,
+        [*command, "--wait"],
         cwd=STORE,
         env=environ,
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

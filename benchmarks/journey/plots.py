@@ -59,6 +59,7 @@ def _latency(journey: Journey) -> Any:
     axes.plot(times, [_part(each, 0.5) for each in found], color=_STORE, lw=1.8)
     axes.set_yscale("log")
     axes.set_ylim(bottom=1)
+    axes.yaxis.set_major_formatter("{x:,.0f}")
     axes.set_xlim(0, journey.stretches[-1].ended_s - began_s)
     axes.set_xlabel("seconds")
     axes.set_ylabel("latency, ms")

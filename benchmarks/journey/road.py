@@ -48,8 +48,6 @@ __all__ = ["Journey", "Plan", "travel"]
 _SHELF = 300
 _STOCK = 100_000
 _BATCHES = 4
-_LINE_S = 1.0
-"""How late a busy machine may let us read what the mover says."""
 _HELD = re.compile(r"([\d,]+) rows copied and ([\d,]+) writes.*held for ([\d.]+) s", re.DOTALL)
 _opener = build_opener(ProxyHandler({}))
 
@@ -219,41 +217,46 @@ class _Road:
         self, stack: ExitStack, balancer: Balancer, prototype: Machine
     ) -> tuple[Machine, Move]:
         """`tenfold move` beside the running store, with the fleet waiting on the target."""
-        began_s = time.monotonic()
-        stack.enter_context(self._site.servers())
+        began_s, site = time.monotonic(), self._site
+        stack.enter_context(site.servers())
         servers_s = time.monotonic()
         growth = None
-        with mover(self._site) as moving:
-            said, switched_s, both_mb = "", 0.0, 0.0
+        with mover(site) as moving:
+            said, told_s, switched_s = "", 0.0, 0.0
+            assert moving.stdin is not None
             assert moving.stdout is not None
             for line in moving.stdout:
                 said += line
                 if growth is None and "copied" in line:
-                    growth = stack.enter_context(Machine(self._site, "growth"))
+                    growth = stack.enter_context(Machine(site, "growth"))
+                if "Press Enter" in line and growth is not None:
+                    copied_s = time.monotonic()
+                    growth.await_waiting()
+                    both_mb = rss_mb([prototype.process.pid, moving.pid, growth.process.pid])
+                    told_s = time.monotonic()
+                    moving.stdin.write("\n")
+                    moving.stdin.flush()
                 if line.startswith("Switched over."):
                     switched_s = time.monotonic()
-                elif growth is not None:
-                    both_mb = rss_mb([prototype.process.pid, moving.pid, growth.process.pid])
             if moving.wait() != 0 or growth is None:
                 raise RuntimeError(f"the move was not done:\n{said}")
         held = _HELD.search(said)
-        if held is None or not switched_s:
+        if held is None or not told_s or not switched_s:
             raise RuntimeError(f"the move does not say what it did:\n{said}")
         self._rows = f"{held[1]} rows copied and {held[2]} writes followed"
         held_s = float(held[3])
         ready_s = growth.await_ready()
         prototype.await_end()
         served_s = balancer.await_served()
-        pause = (switched_s - held_s - _LINE_S, served_s)
+        pause = (told_s, served_s)
         name = "prototype to growth"
         self._stretches.append(Stretch(name, began_s, time.monotonic(), pause))
         self._say(f"{name}: {self._rows}; writes were held for {held_s:.2f} s.")
         steps = {
             "servers started": servers_s - began_s,
-            "copied, followed and compared, the fleet starting meanwhile": switched_s
-            - held_s
-            - servers_s,
-            "writes held, then switched over": held_s,
+            "copied, compared and followed": copied_s - servers_s,
+            "followed on, until the new fleet waited": told_s - copied_s,
+            "told to switch over, and writes held at the end of it": switched_s - told_s,
             "until the fleet was ready": ready_s - switched_s,
             "until the old process had ended and the public address answered": served_s - ready_s,
         }

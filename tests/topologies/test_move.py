@@ -61,6 +61,7 @@ def mover(data: Path, url: str, *options: str) -> subprocess.Popen[str]:
             "TENFOLD_DATABASE_URL": url,
             "TENFOLD_CACHE_URL": "redis://127.0.0.1:1",
         },
+        stdin=subprocess.PIPE if "--wait" in options else subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -222,6 +223,35 @@ def test_who_is_started_on_the_target_beforehand_serves_after_the_switch(
         assert process.stop() == 0, process.tail()
 
 
+def test_a_move_that_is_told_to_wait_follows_until_it_is_told_to_switch(
+    data: Path, running: StoreProcess, postgres_url: str
+) -> None:
+    moving = mover(data, postgres_url, "--wait")
+    assert moving.stdout is not None
+    assert any("Press Enter" in line for line in moving.stdout)
+    with StoreProcess(data.parent / "there", free_port(), settings=there(postgres_url)) as process:
+        eventually(lambda: "waiting" in process.log.read_text() or None, within_s=60)
+        shop = Shop(f"http://127.0.0.1:{running.port}")
+        placed = shop.order("late", (shop.product(stock=3), 1), Idempotency_Key="late").body
+        copied = "SELECT count(*) FROM orders.orders WHERE id = $1"
+        order = UUID(placed["id"])
+        eventually(lambda: asked(postgres_url, copied, order) == [(1,)] or None, within_s=60)
+        assert running.process.poll() is None
+        said, _ = moving.communicate("\n", timeout=120)
+        assert moving.returncode == 0, said
+        assert process.await_ready(60), process.tail()
+        there_ = Shop(f"http://127.0.0.1:{process.port}")
+        assert there_.get(f"/v1/orders/{order}").status == 200
+        assert process.stop() == 0, process.tail()
+
+
+def test_a_move_that_nobody_could_tell_is_not_begun(data: Path) -> None:
+    words = ("move", "--from", "prototype", "--to", "growth", "--wait")
+    with pytest.raises(subprocess.CalledProcessError) as refusal:
+        command(data, *words)
+    assert "neither a terminal nor a pipe" in refusal.value.stderr
+
+
 def test_nothing_starts_on_a_target_that_is_half_there(
     data: Path, running: StoreProcess, postgres_url: str
 ) -> None:
@@ -311,6 +341,7 @@ def command(data: Path, *words: str) -> str:
         [sys.executable, "-c", _RUN, *words],
         cwd=STORE,
         env={**os.environ, "PYTHONPATH": path, "TENFOLD_DATA": str(data)},
+        stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
         timeout=60,

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import stat
 import sys
 from typing import TYPE_CHECKING, Annotated
 
@@ -35,6 +37,10 @@ def move(
         float,
         typer.Option("--most-pause", metavar="SECONDS", help="How long writes may be held."),
     ] = 4.5,
+    wait: Annotated[
+        bool,
+        typer.Option("--wait", help="Switch over only when Enter is pressed; follow until then."),
+    ] = False,
     json: Json = False,
     product: ProductFolder = None,
     data: Data = None,
@@ -42,7 +48,8 @@ def move(
     """Move a product's data from SQLite to PostgreSQL, running or not.
 
     It can be interrupted and run again. The source is left as it was; where it
-    runs, it is stopped once the target is complete.
+    runs, it is stopped once the target is complete. With --wait that is when you
+    say so, so that what is started on the target can be ready before.
     """
     from tenfold.runtimes.moving.move import MovePlan
     from tenfold.runtimes.moving.move import move as go
@@ -56,6 +63,12 @@ def move(
             "are not that. Nothing was done."
         )
 
+    if wait and not _can_be_told():
+        raise UserMistakeError(
+            "--wait takes the word to switch over from standard input, which is neither a terminal "
+            "nor a pipe here. Nothing was done. Run it where a line can be sent to it."
+        )
+
     def say(text: str) -> None:
         if not json:
             print(text, flush=True)
@@ -63,7 +76,7 @@ def move(
     with with_resources(right) as placed:
         plan = MovePlan(source=left, target=placed, most_pause_s=most_pause, rehearsal=rehearse)
         try:
-            moved = asyncio.run(go(plan, say))
+            moved = asyncio.run(go(plan, say, _enter if wait else None))
         except KeyboardInterrupt:
             print("Interrupted. What was copied stays: run it again to go on.", file=sys.stderr)
             raise typer.Exit(130) from None
@@ -71,6 +84,22 @@ def move(
         print_json(msgspec.to_builtins(moved))
     else:
         _tell(moved, to)
+
+
+def _can_be_told() -> bool:
+    mode = os.fstat(sys.stdin.fileno()).st_mode
+    return sys.stdin.isatty() or stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)
+
+
+async def _enter() -> None:
+    """Return when a line has come on standard input, or its end. Leaves no thread that waits."""
+    print("Press Enter to switch over.", file=sys.stderr, flush=True)
+    loop, come = asyncio.get_running_loop(), asyncio.Event()
+    loop.add_reader(sys.stdin.fileno(), come.set)
+    try:
+        await come.wait()
+    finally:
+        loop.remove_reader(sys.stdin.fileno())
 
 
 def _tell(moved: Moved, to: str) -> None:

@@ -8,10 +8,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import asyncpg
 
@@ -37,6 +37,8 @@ __all__ = ["MovePlan", "Moved", "TableSum", "move"]
 _log = logging.getLogger("tenfold.move")
 _CALM_KEYS: Final = 2_000
 _MOST_ROUNDS: Final = 50
+_FOLLOWED_S: Final = 1.0
+"""Between two rounds, while a move that has copied everything waits to be told."""
 _NO_MARKS: Final = ("lock", "control.sock")
 
 
@@ -74,23 +76,33 @@ class Moved(Struct):
     rehearsal: bool
 
 
-async def move(plan: MovePlan, say: Callable[[str], None]) -> Moved:
+async def move(
+    plan: MovePlan,
+    say: Callable[[str], None],
+    told: Callable[[], Coroutine[Any, Any, None]] | None = None,
+) -> Moved:
     """Move a product's data. One that was interrupted goes on where it was.
 
     Args:
         say: is told how far it is, a sentence at a time.
+        told: returns when it is time to switch over; until then what is written is
+            followed. Without it that is as soon as everything is copied.
     Raises: MoveRefusedError, MoveMismatchError, PauseTooLongError (NOT_DONE): the source
         goes on as it was, and what was copied stays for the next try. StoreUnavailableError
         where the target was lost: the same, and the source's process may refuse writes until it
         is started again, where it was lost at the very end.
     """
     try:
-        return await _moved(plan, say)
+        return await _moved(plan, say, told)
     except DRIVER_ERRORS as error:
         raise unavailable("The target of the move", error) from error
 
 
-async def _moved(plan: MovePlan, say: Callable[[str], None]) -> Moved:
+async def _moved(
+    plan: MovePlan,
+    say: Callable[[str], None],
+    told: Callable[[], Coroutine[Any, Any, None]] | None,
+) -> Moved:
     directory = plan.source.data_dir
     async with AsyncExitStack() as stack:
         watching = await _watching(stack, directory)
@@ -108,7 +120,7 @@ async def _moved(plan: MovePlan, say: Callable[[str], None]) -> Moved:
             active = {name: number for name, (number, _) in file.generations().items()}
             await target.answer_from(opened[file.module], file.module, active)
         await target.leave_references_out()
-        return await _Move(plan, watching, files, target, say).run()
+        return await _Move(plan, watching, files, target, say).run(told)
 
 
 async def _watching(stack: AsyncExitStack, directory: Path) -> Watching:
@@ -177,7 +189,7 @@ class _Move:
         self._progress = _Progress(say)
         self._changed = self._rounds = 0
 
-    async def run(self) -> Moved:
+    async def run(self, told: Callable[[], Coroutine[Any, Any, None]] | None) -> Moved:
         began = time.monotonic()
         for file in self._files:
             copies = await read_copies(file.module, file.connection, self._target.connection)
@@ -197,6 +209,8 @@ class _Move:
         await self._follow(counted=False)
         await self._compare()
         await self._explain(await self._follow(counted=True))
+        if told is not None:
+            await self._follow_until(told)
         pause_s = await self._switch()
         return Moved(
             tables=self._sums(),
@@ -248,6 +262,18 @@ class _Move:
             if count <= _CALM_KEYS:
                 return seen
         return seen
+
+    async def _follow_until(self, told: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Stay close behind the source until it is time to switch over."""
+        self._say("Everything is copied, and followed until it is told to switch over.")
+        asked = asyncio.create_task(told())
+        try:
+            while not asked.done():
+                await asyncio.wait([asked], timeout=_FOLLOWED_S)
+                await self._follow(counted=True)
+            await asked
+        finally:
+            asked.cancel()
 
     async def _apply(
         self,
