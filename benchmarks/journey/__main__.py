@@ -23,8 +23,8 @@ from benchmarks.processes import ROOT
 __all__ = ["SIZES", "main"]
 
 SIZES = {
-    "small": {"phase_s": 10.0, "rest_s": 2.0, "reads_per_s": 8.0, "orders_per_s": 2.0},
-    "full": {"phase_s": 60.0, "rest_s": 10.0, "reads_per_s": 20.0, "orders_per_s": 3.0},
+    "small": {"phase_s": 8.0, "rest_s": 1.0, "reads_per_s": 8.0, "orders_per_s": 2.0},
+    "full": {"phase_s": 50.0, "rest_s": 8.0, "reads_per_s": 20.0, "orders_per_s": 3.0},
 }
 _NEAR = ROOT.parent / "shared" / "data" / "online_retail.csv.gz"
 

@@ -14,6 +14,7 @@ from benchmarks.journey.road import Journey, Plan
 __all__ = ["IMAGES", "render_page", "table"]
 
 IMAGES = ("journey-latency.svg", "journey-cost.svg")
+_MOVES = ("prototype to growth", "growth to scale")
 _READS = ("page", "product", "search", "order", "history")
 _PAGE = Path(__file__).with_name("page.md")
 _HEADS = (
@@ -117,7 +118,7 @@ def _steps(journey: Journey) -> Iterator[tuple[str, str]]:
 
 def _bold(steps: Iterable[tuple[str, str]]) -> Iterator[tuple[str, str]]:
     for what, took in steps:
-        yield (f"**{what}**", f"**{took}**") if " to " in what else (what, took)
+        yield (f"**{what}**", f"**{took}**") if what in _MOVES else (what, took)
 
 
 def _verdict(journey: Journey) -> str:

@@ -34,7 +34,7 @@ def test_a_store_goes_all_the_way_under_load_and_fails_no_request(
     figures = {each.name: each for each in journey.figures()}
     offered = plan.phase_s * (plan.reads_per_s + plan.orders_per_s)
     for name in PHASES:
-        assert figures[name].requests > 0.6 * offered
+        assert figures[name].requests > offered / 2
         assert figures[name].availability == 1
         assert journey.costs[name].cpu_s > 0
     to_growth, to_scale = journey.moves

@@ -245,6 +245,17 @@ def test_a_move_that_is_told_to_wait_follows_until_it_is_told_to_switch(
         assert process.stop() == 0, process.tail()
 
 
+def test_a_move_whose_teller_has_gone_switches_nothing_over(data: Path, postgres_url: str) -> None:
+    moving = mover(data, postgres_url, "--wait")
+    assert moving.stdout is not None
+    assert any("Press Enter" in line for line in moving.stdout)
+    said, _ = moving.communicate(timeout=120)  # which closes its standard input
+    assert moving.returncode == 1
+    assert "ended before a line said to switch over" in said
+    assert asked(postgres_url, "SELECT state FROM tenfold.moves") == [("copying",)]
+    assert moved(data, postgres_url)["pause_s"] == 0
+
+
 def test_a_move_that_nobody_could_tell_is_not_begun(data: Path) -> None:
     words = ("move", "--from", "prototype", "--to", "growth", "--wait")
     with pytest.raises(subprocess.CalledProcessError) as refusal:

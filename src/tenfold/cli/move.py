@@ -14,6 +14,7 @@ import typer
 from tenfold.cli.options import Data, Json, ProductFolder, source
 from tenfold.cli.show import print_json
 from tenfold.contracts.errors import UserMistakeError
+from tenfold.runtimes.moving.errors import MoveRefusedError
 from tenfold.runtimes.topology import import_product
 
 if TYPE_CHECKING:
@@ -62,12 +63,8 @@ def move(
             f"A move goes from a topology on SQLite to one on PostgreSQL; {from_!r} and {to!r} "
             "are not that. Nothing was done."
         )
-
-    if wait and not _can_be_told():
-        raise UserMistakeError(
-            "--wait takes the word to switch over from standard input, which is neither a terminal "
-            "nor a pipe here. Nothing was done. Run it where a line can be sent to it."
-        )
+    if wait:
+        _refuse_silence()
 
     def say(text: str) -> None:
         if not json:
@@ -86,20 +83,33 @@ def move(
         _tell(moved, to)
 
 
-def _can_be_told() -> bool:
+def _refuse_silence() -> None:
+    """Raise UserMistakeError where nobody could send a line."""
     mode = os.fstat(sys.stdin.fileno()).st_mode
-    return sys.stdin.isatty() or stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)
+    if not (sys.stdin.isatty() or stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)):
+        raise UserMistakeError(
+            "--wait takes the word to switch over from standard input, which is neither a terminal "
+            "nor a pipe here. Nothing was done. Run it where a line can be sent to it."
+        )
 
 
 async def _enter() -> None:
-    """Return when a line has come on standard input, or its end. Leaves no thread that waits."""
+    """Return when a line has come on standard input. Leaves no thread that waits for one.
+
+    Raises: MoveRefusedError where it ended instead: whoever was to say so has gone.
+    """
     print("Press Enter to switch over.", file=sys.stderr, flush=True)
-    loop, come = asyncio.get_running_loop(), asyncio.Event()
-    loop.add_reader(sys.stdin.fileno(), come.set)
+    loop, come, fd = asyncio.get_running_loop(), asyncio.Event(), sys.stdin.fileno()
+    loop.add_reader(fd, come.set)
     try:
         await come.wait()
     finally:
-        loop.remove_reader(sys.stdin.fileno())
+        loop.remove_reader(fd)
+    if not os.read(fd, 4_096):
+        raise MoveRefusedError(
+            "Standard input ended before a line said to switch over. Nothing was switched over, "
+            "and what was copied stays. Run the move again, with --wait or without."
+        )
 
 
 def _tell(moved: Moved, to: str) -> None:
