@@ -1,7 +1,7 @@
 """`make bench`: measure, and print each figure beside what it is compared with.
 
 python -m benchmarks [--rounds N] [--csv FILE] [idle calls http units order import
-    frames http-postgres units-postgres queue-postgres relay-postgres]
+    frames http-postgres units-postgres queue-postgres relay-postgres tax]
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ PROGRAMS = {
     "units-postgres": "postgres_store",
     "queue-postgres": "queue_postgres",
     "relay-postgres": "relay_postgres",
+    "tax": "tax",
 }
 """Programs of their own, on servers that they start; each prints its own table."""
 

@@ -25,7 +25,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.loading import Loaded, load_from_outside
-from benchmarks.measure import Figure, Noise, interleave, process_cpu_s
+from benchmarks.measure import (
+    Figure,
+    Noise,
+    descendants,
+    exact_cpu_s,
+    interleave,
+    process_cpu_s,
+)
 from benchmarks.processes import free_port, load, request, serving, uvicorn_server
 from benchmarks.servers.postgres import fresh_database, postgres_server
 
@@ -67,11 +74,11 @@ class Side:
 
     def run(self, count: int, connections: int) -> float:
         """One round; returns the processor time of a request in microseconds."""
-        before = _cpu_s(self.peer.pid)
+        before = exact_cpu_s(self.peer.pid)
         seen = load_from_outside(self.peer.port, self.messages, count, connections)
         if seen.failed:
             raise RuntimeError(f"{self.peer.name} failed {seen.failed} of {count}: {seen.refusal}")
-        cpu_us = (_cpu_s(self.peer.pid) - before) / count * 1e6
+        cpu_us = (exact_cpu_s(self.peer.pid) - before) / count * 1e6
         self.cpu_us.append(cpu_us)
         self.seen.append(seen)
         return cpu_us
@@ -79,13 +86,15 @@ class Side:
 
 def processes_of(supervisor: int) -> dict[str, int]:
     """The processes that a supervisor has started, by name (Linux)."""
-    children = Path(f"/proc/{supervisor}/task/{supervisor}/children").read_text().split()
     found = {}
-    for pid in children:
-        line = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+    for pid in descendants(supervisor):
+        try:
+            line = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+        except FileNotFoundError:  # it has just ended
+            continue
         if b"tenfold.runtimes.child" in line:
             name = line[line.index(b"tenfold.runtimes.child") + 1]
-            found[name.decode()] = int(pid)
+            found[name.decode()] = pid
     return found
 
 
@@ -120,12 +129,6 @@ def _held(pid: int) -> Iterator[None]:
         yield
     finally:
         os.kill(pid, signal.SIGCONT)
-
-
-def _cpu_s(pid: int) -> float:
-    """Processor time of a process's threads so far, finer than its clock's ticks (Linux)."""
-    found = Path(f"/proc/{pid}/task").glob("*/schedstat")
-    return sum(int(each.read_text().split()[0]) for each in found) / 1e9
 
 
 def _compare(

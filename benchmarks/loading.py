@@ -1,9 +1,12 @@
 """A load generator in a process of its own: kept connections, each waiting for its answer.
 
-python -m benchmarks.loading < JSON: port, requests (base64), count, connections, warm
+python -m benchmarks.loading < JSON: port, requests (base64), count, connections, per_s
+                                  or port, scripts (lists of base64), per_s
 
 With `per_s` the load is open: requests begin at their times whether or not
 others were answered, and a latency counts from when it should have begun.
+With `scripts` each connection is a user's, who sends a list of requests in its
+order, each once its answer to the last is there.
 """
 
 from __future__ import annotations
@@ -16,13 +19,15 @@ import subprocess
 import sys
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
+from itertools import cycle, zip_longest
 from typing import Any
 
 import uvloop
 
-__all__ = ["Loaded", "load_from_outside", "main"]
+__all__ = ["Loaded", "load_by_users", "load_from_outside", "main"]
 
 
 @dataclass(frozen=True)
@@ -58,6 +63,20 @@ def load_from_outside(
         "connections": connections,
         "per_s": per_s,
     }
+    return _from_outside(asked)
+
+
+def load_by_users(port: int, scripts: Sequence[Sequence[bytes]], per_s: float = 0.0) -> Loaded:
+    """The same, of users: each sends its own requests in their order, over its own connection.
+
+    With `per_s` requests fall due in turns, user by user; one whose user still waits for an
+    answer begins later, and counts from when it fell due.
+    """
+    coded = [[base64.b64encode(each).decode() for each in script] for script in scripts]
+    return _from_outside({"port": port, "scripts": coded, "per_s": per_s})
+
+
+def _from_outside(asked: dict[str, Any]) -> Loaded:
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks.loading"],
         input=json.dumps(asked),
@@ -72,8 +91,9 @@ def load_from_outside(
 class _Client(asyncio.Protocol):
     """One connection: sends a request, reads the answer to its last byte, tells the load."""
 
-    def __init__(self, load: _Load) -> None:
+    def __init__(self, load: _Load, lane: _Lane) -> None:
         self._load = load
+        self.lane = lane
         self._data = b""
         self._due = 0.0
         self.transport: Any = None
@@ -103,33 +123,49 @@ class _Client(asyncio.Protocol):
         self._load.lost(self, waiting=self._due > 0)
 
 
+class _Lane:
+    """Connections that share what they send: all of them, or a user's one."""
+
+    def __init__(self, requests: Iterator[bytes], count: int, connections: int) -> None:
+        self.requests = requests
+        self.left = count
+        self.connections = connections
+        self.idle: deque[_Client] = deque()
+        self.due: deque[float] = deque()
+
+
 class _Load:
     """All connections of a load."""
 
     def __init__(self, asked: dict[str, Any]) -> None:
         self._port = asked["port"]
-        self._requests = [base64.b64decode(each) for each in asked["requests"]]
-        self._left = self._open = asked["count"]
-        self._connections = asked["connections"]
         self._per_s = asked["per_s"]
-        self._sent = self._failed = 0
+        if "scripts" in asked:
+            scripts = [_decoded(script) for script in asked["scripts"]]
+            self._lanes = [_Lane(iter(script), len(script), 1) for script in scripts]
+        else:
+            requests = cycle(_decoded(asked["requests"]))
+            self._lanes = [_Lane(requests, asked["count"], asked["connections"])]
+        self._open = sum(lane.left for lane in self._lanes)
+        self._failed = 0
         self._refusal = ""
         self._took: list[float] = []
-        self._idle: deque[_Client] = deque()
-        self._due: deque[float] = deque()
         self._over = asyncio.Event()
 
     async def run(self) -> Loaded:
         loop = asyncio.get_running_loop()
-        for _ in range(self._connections):
-            _, client = await loop.create_connection(lambda: _Client(self), "127.0.0.1", self._port)
-            self._idle.append(client)
+        for lane in self._lanes:
+            for _ in range(lane.connections):
+                make = partial(_Client, self, lane)
+                _, client = await loop.create_connection(make, "127.0.0.1", self._port)
+                lane.idle.append(client)
         began, cpu = time.perf_counter(), time.process_time()
         if self._per_s:
             await self._open_loop(began)
         else:
-            for _ in range(min(self._connections, self._left)):
-                self._next(self._idle.popleft(), time.perf_counter())
+            for lane in self._lanes:
+                for _ in range(min(lane.connections, lane.left)):
+                    self._next(lane.idle.popleft(), time.perf_counter())
         await self._over.wait()
         seconds = time.perf_counter() - began
         self._took.sort()
@@ -145,23 +181,23 @@ class _Load:
         )
 
     async def _open_loop(self, began: float) -> None:
-        for number in range(self._left):
+        by_lane = [[lane] * lane.left for lane in self._lanes]
+        turns = (lane for some in zip_longest(*by_lane) for lane in some if lane is not None)
+        for number, lane in enumerate(turns):
             due = began + number / self._per_s
             wait_s = due - time.perf_counter()
             if wait_s > 0:
                 await asyncio.sleep(wait_s)
-            if self._idle:
-                self._next(self._idle.popleft(), due)
+            if lane.idle:
+                self._next(lane.idle.popleft(), due)
             else:
-                self._due.append(due)
+                lane.due.append(due)
                 if not number % 64:
                     await asyncio.sleep(0)
 
     def _next(self, client: _Client, due: float) -> None:
-        self._left -= 1
-        request = self._requests[self._sent % len(self._requests)]
-        self._sent += 1
-        client.send(request, due)
+        client.lane.left -= 1
+        client.send(next(client.lane.requests), due)
 
     def answered(self, client: _Client, took: float, refused: bytes | None) -> None:
         if refused is None:
@@ -180,17 +216,21 @@ class _Load:
         if not self._open:
             self._over.set()
         elif self._per_s:
-            if self._due:
-                self._next(client, self._due.popleft())
+            if client.lane.due:
+                self._next(client, client.lane.due.popleft())
             else:
-                self._idle.append(client)
-        elif self._left:
+                client.lane.idle.append(client)
+        elif client.lane.left:
             self._next(client, time.perf_counter())
 
     def _part(self, share: float) -> float:
         if not self._took:
             return 0.0
         return self._took[min(len(self._took) - 1, int(len(self._took) * share))] * 1000
+
+
+def _decoded(coded: Sequence[str]) -> list[bytes]:
+    return [base64.b64decode(each) for each in coded]
 
 
 def main() -> None:

@@ -15,7 +15,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-__all__ = ["Figure", "Noise", "interleave", "process_cpu_s", "process_rss_mb"]
+__all__ = [
+    "Figure",
+    "Noise",
+    "descendants",
+    "exact_cpu_s",
+    "interleave",
+    "process_cpu_s",
+    "process_rss_mb",
+]
 
 _TICKS = os.sysconf("SC_CLK_TCK")
 
@@ -87,6 +95,29 @@ def process_cpu_s(pid: int) -> float:
     """Processor time of a process so far, user and system, all its threads (Linux)."""
     fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
     return (int(fields[11]) + int(fields[12])) / _TICKS
+
+
+def exact_cpu_s(pid: int) -> float:
+    """Processor time of a process's living threads, finer than its clock's ticks (Linux)."""
+    found = Path(f"/proc/{pid}/task").glob("*/schedstat")
+    return sum(int(each.read_text().split()[0]) for each in found) / 1e9
+
+
+def descendants(pid: int) -> list[int]:
+    """A process and all that it has started, down to the last that runs now (Linux)."""
+    children: dict[int, list[int]] = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            text = stat.read_text()
+        except (FileNotFoundError, ProcessLookupError):  # it has just ended
+            continue
+        children.setdefault(int(text.rsplit(")", 1)[1].split()[1]), []).append(
+            int(stat.parent.name)
+        )
+    found = [pid]
+    for each in found:
+        found += children.get(each, [])
+    return found
 
 
 def process_rss_mb(pid: int) -> float:

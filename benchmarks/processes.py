@@ -8,18 +8,20 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 __all__ = [
     "STORE",
     "Server",
+    "fleet",
     "free_port",
     "load",
     "product_server",
     "request",
     "serving",
+    "uvicorn_command",
     "uvicorn_server",
 ]
 
@@ -52,18 +54,45 @@ def free_port() -> int:
 @contextmanager
 def serving(command: Sequence[str], port: int, ready: str, cwd: Path = ROOT) -> Iterator[Server]:
     """Start a server, wait until `ready` answers 200, and end it after the block."""
-    environ = {**os.environ, "PYTHONPATH": os.pathsep.join((str(ROOT), *sys.path))}
+    with fleet([(command, port, ready)], cwd) as (server,):
+        yield server
+
+
+@contextmanager
+def fleet(
+    wanted: Sequence[tuple[Sequence[str], int, str]],
+    cwd: Path = ROOT,
+    settings: Mapping[str, str] | None = None,
+) -> Iterator[list[Server]]:
+    """Start several servers side by side, wait for all of them, and end them after the block.
+
+    Args:
+        wanted: of each the command, the port, and what answers 200 once it is ready; where that
+            is empty, a port that is listened on will do.
+        settings: environment variables on top of this process's.
+    """
+    path = os.pathsep.join((str(ROOT), *sys.path))
+    environ = {**os.environ, "PYTHONPATH": path, **(settings or {})}
     began = time.perf_counter()
-    process = subprocess.Popen(command, cwd=cwd, env=environ, stdout=subprocess.DEVNULL)
+    processes: list[subprocess.Popen[bytes]] = []
+    servers: list[Server] = []
     try:
-        while not _answers(port, ready):
-            if process.poll() is not None or time.perf_counter() - began > 120:
-                raise RuntimeError(f"{command} did not start")
-            time.sleep(0.005)
-        yield Server(process, port, time.perf_counter() - began)
+        for command, _, _ in wanted:
+            processes.append(
+                subprocess.Popen(command, cwd=cwd, env=environ, stdout=subprocess.DEVNULL)
+            )
+        for process, (command, port, ready) in zip(processes, wanted, strict=True):
+            while not _answers(port, ready):
+                if process.poll() is not None or time.perf_counter() - began > 120:
+                    raise RuntimeError(f"{command} did not start")
+                time.sleep(0.005)
+            servers.append(Server(process, port, time.perf_counter() - began))
+        yield servers
     finally:
-        process.terminate()
-        process.wait(20)
+        for process in processes:
+            process.terminate()
+        for process in processes:
+            process.wait(20)
 
 
 @contextmanager
@@ -79,12 +108,16 @@ def product_server(product: Path, data: Path) -> Iterator[Server]:
 def uvicorn_server(app: str, *arguments: str) -> Iterator[Server]:
     """uvicorn as anyone would run it for speed: uvloop, httptools, no access log, one process."""
     port = free_port()
-    command = [
+    with serving(uvicorn_command(app, port, *arguments), port, "/ready") as server:
+        yield server
+
+
+def uvicorn_command(app: str, port: int, *arguments: str) -> list[str]:
+    """How `uvicorn_server` starts it."""
+    return [
         sys.executable, "-m", "uvicorn", app, "--port", str(port), "--loop", "uvloop",
         "--http", "httptools", "--no-access-log", "--log-level", "warning", *arguments,
     ]  # fmt: skip
-    with serving(command, port, "/ready") as server:
-        yield server
 
 
 def load(port: int, requests: Sequence[bytes], connections: int) -> list[bytes]:
@@ -115,9 +148,13 @@ async def _load(port: int, requests: Sequence[bytes], connections: int) -> list[
     return bodies
 
 
-def request(method: str, path: str, port: int, body: bytes | None = None) -> bytes:
-    """The bytes of one request."""
+def request(
+    method: str, path: str, port: int, body: bytes | None = None, key: str | None = None
+) -> bytes:
+    """The bytes of one request; `key` is its idempotency key."""
     head = f"{method} {path} HTTP/1.1\r\nhost: 127.0.0.1:{port}\r\naccept: */*\r\n"
+    if key is not None:
+        head += f"idempotency-key: {key}\r\n"
     if body is None:
         return f"{head}\r\n".encode()
     head += f"content-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
@@ -127,6 +164,8 @@ def request(method: str, path: str, port: int, body: bytes | None = None) -> byt
 def _answers(port: int, path: str) -> bool:
     try:
         with socket.create_connection(("127.0.0.1", port), 1) as peer:
+            if not path:
+                return True
             peer.sendall(request("GET", path, port))
             return peer.recv(64).startswith(b"HTTP/1.1 200")
     except OSError:
