@@ -21,6 +21,7 @@ from benchmarks.boutique.peers.sql import make_tables
 from benchmarks.http_postgres import processes_of
 from benchmarks.measure import descendants, exact_cpu_s
 from benchmarks.processes import fleet, free_port, uvicorn_command
+from tenfold.runtimes.topology import read_product_file
 
 __all__ = ["CASES", "MODULES", "Postgres", "Side", "product_file", "sides_of"]
 
@@ -111,11 +112,13 @@ def _tenfold(name: str, topology: str, case: str, url: str) -> Iterator[Side]:
             sys.executable, "-c", _RUN, "run", "--product", str(product_file(case)),
             "--topology", topology, "--port", str(port), "--data", data,
         ]  # fmt: skip
-        settings = {"TENFOLD_DATABASE_URL": url, "TENFOLD_PROCESSES__HUNG_S": "3600"}
-        if topology == "sqlite" or (case, topology) == ("memory", "together"):
-            settings = {}
+        settings = {"TENFOLD_PROCESSES__HUNG_S": "3600"}  # it is held for longer than it may hang
+        shared = read_product_file(product_file(case), topology, environ={}).topology.shared
+        if shared:
+            settings["TENFOLD_DATABASE_URL"] = url
         with fleet([(command, port, _READY)], settings=settings) as (server,):
-            _await_settled(server.pid)
+            if shared:
+                _await_settled(server.pid)
             yield Side(name, port, (server.pid,))
 
 
