@@ -10,12 +10,9 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-import msgspec
 import pytest
 
-from tests.faults.placing import command
 from tests.faults.store_process import NoAnswerError, StoreProcess, Wire, free_port
 
 pytestmark = pytest.mark.slow
@@ -98,10 +95,9 @@ class Readings:
 class Killer:
     """Kills processes of both services, one at a time, at random."""
 
-    def __init__(self, running: StoreProcess, settings: dict[str, str], seed: int, size: str):
+    def __init__(self, running: StoreProcess, seed: int, size: str) -> None:
         self.kills: dict[str, int] = {}
         self._running = running
-        self._settings = settings
         self._random = random.Random(seed)
         self._pause_s = PAUSE_S[size]
         self._stop = threading.Event()
@@ -115,13 +111,7 @@ class Killer:
         services = itertools.cycle(["tally", "meter"])
         while not self._stop.wait(self._random.uniform(*self._pause_s)):
             service = next(services)
-            listed = command(
-                self._settings, self._running.data, "processes", "--json", product=METERING
-            )
-            rows: list[Any] = msgspec.json.decode(listed)
-            pids = {
-                row["name"]: row["pid"] for row in rows if row["name"][:5] in ("meter", "tally")
-            }
+            pids = children(self._running.pid, service)
             if not pids:
                 continue
             name = self._random.choice(sorted(pids))
@@ -130,6 +120,22 @@ class Killer:
             except ProcessLookupError:
                 continue
             self.kills[service] = self.kills.get(service, 0) + 1
+
+
+def children(supervisor: int, service: str) -> dict[str, int]:
+    """The processes of a service, by their names, which stand in their command lines."""
+    found: dict[str, int] = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            parent = int(stat.read_text().rpartition(")")[2].split()[1])
+            words = stat.with_name("cmdline").read_bytes().split(b"\0")
+        except OSError:  # it has ended meanwhile
+            continue
+        if parent == supervisor:
+            for word in words:
+                if word.startswith(f"{service}-".encode()):
+                    found[word.decode()] = int(stat.parent.name)
+    return found
 
 
 def heard(wire: Wire) -> dict[str, int] | None:
@@ -156,10 +162,10 @@ def expected(posts: int) -> dict[str, int]:
 
 @pytest.mark.timeout(3600)
 def test_every_event_has_its_effect_once_and_in_its_keys_order(
-    metering: StoreProcess, settings: dict[str, str], size: str, seed: int
+    metering: StoreProcess, size: str, seed: int
 ) -> None:
     posts = POSTS[size]
-    readings, killer = Readings(metering.port, posts), Killer(metering, settings, seed, size)
+    readings, killer = Readings(metering.port, posts), Killer(metering, seed, size)
     began = time.monotonic()
     readings.thread.start()
     killer.thread.start()
