@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help run test check format faults image campaign-import bench journey walkthrough pages clean
+.PHONY: help run test test-brokers kafka check format faults image campaign-import bench journey walkthrough pages clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -37,18 +37,31 @@ run: $(READY_RUN) ## Start the store on http://127.0.0.1:8000 (PORT, TENFOLD_DAT
 	cd $(STORE) && exec ../../$(BIN)/tenfold run
 
 test: $(READY_DEV) ## Run the tests, but for the campaigns, which run whole products for minutes
-	$(BIN)/pytest -n $(PYTEST_WORKERS) --dist worksteal -m "not campaign and not image" $(PYTEST_ARGS)
+	$(BIN)/pytest -n $(PYTEST_WORKERS) --dist worksteal -m "not campaign and not brokers and not image" $(PYTEST_ARGS)
+
+# Each of them is needed here, so one that is missing is a failure.
+test-brokers: $(READY_DEV) kafka ## Run the tests of brokers on real Kafka, NATS and RabbitMQ servers
+	CI=true $(BIN)/pytest tests/brokers tests/conformance/test_*_broker.py $(PYTEST_ARGS)
+
+kafka: ## Fetch Kafka for the tests, with Maven, into the cache (once)
+	@cache="$${XDG_CACHE_HOME:-$$HOME/.cache}/tenfold/kafka"; pom=tests/brokers/kafka.pom.xml; \
+	if [ -n "$${TENFOLD_TEST_KAFKA_URL:-}" ] || [ "$$cache/.ready" -nt "$$pom" ]; then exit 0; fi; \
+	command -v mvn >/dev/null || { echo "Kafka comes by Maven, and there is no mvn. On Debian and Ubuntu: apt install maven default-jre-headless. Or set TENFOLD_TEST_KAFKA_URL."; exit 2; }; \
+	echo "Fetching Kafka (once, about a minute) ..."; rm -rf "$$cache"; \
+	mvn -q -B -f "$$pom" dependency:copy-dependencies -DincludeScope=runtime "-DoutputDirectory=$$cache"; \
+	touch "$$cache/.ready"
 
 # What PYTEST_ARGS choose may all be campaigns, or none of it: pytest ends with 5 then.
 NONE_IS_FINE = $(if $(PYTEST_ARGS), || [ $$? -eq 5 ])
 
-check: $(READY_DEV) ## What CI runs: format, lint, types, import rules, all tests
+check: $(READY_DEV) kafka ## What CI runs: format, lint, types, import rules, all tests
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/pyright
 	$(BIN)/lint-imports
-	$(BIN)/pytest -n $(PYTEST_WORKERS) --dist worksteal -m "not campaign and not image" $(PYTEST_ARGS)$(NONE_IS_FINE)
+	$(BIN)/pytest -n $(PYTEST_WORKERS) --dist worksteal -m "not campaign and not brokers and not image" $(PYTEST_ARGS)$(NONE_IS_FINE)
+	CI=true $(BIN)/pytest -m "brokers and not campaign and not image" $(PYTEST_ARGS)$(NONE_IS_FINE)
 	$(BIN)/pytest -m "campaign and not image" $(PYTEST_ARGS)$(NONE_IS_FINE)
 
 format: $(READY_DEV) ## Format the code and mend what the linter can mend

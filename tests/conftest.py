@@ -9,6 +9,7 @@ import pytest
 
 from tests.poolers import pgbouncer_url
 from tests.servers import (  # the fixtures of real servers
+    own_nats,
     own_postgres,
     own_servers_folder,
     own_valkey,
@@ -24,6 +25,7 @@ from tests.servers import (  # the fixtures of real servers
 
 __all__ = [
     "valkey_numbers",
+    "own_nats",
     "own_postgres",
     "own_servers_folder",
     "own_valkey",
@@ -62,6 +64,9 @@ CAMPAIGNS = {
 """Files of tests that run whole products for a while. They are left out of `make test`,
 which is run often, and `make check` runs them one after another, with the machine to themselves."""
 _FOLDERS = {"faults", "campaigns", "topologies"}
+BROKERS = {"test_kafka_broker.py", "test_rabbitmq_broker.py"}
+"""Files of tests that need a broker which takes long to start. They are left out of `make test`,
+which has NATS; `make test-brokers` runs them."""
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -73,6 +78,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.path.name in CAMPAIGNS and item.path.parent.name in _FOLDERS:
             item.add_marker(pytest.mark.campaign)
+        if item.path.name in BROKERS:
+            item.add_marker(pytest.mark.brokers)
     items.sort(key=lambda item: item.path.parent.name == "topologies")
 
 

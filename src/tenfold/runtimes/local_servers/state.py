@@ -27,7 +27,7 @@ class Server(Struct):
     """
 
     name: str
-    kind: Literal["postgres", "valkey"]
+    kind: Literal["postgres", "valkey", "nats"]
     place: str
     port: int = 0
     url: str = ""

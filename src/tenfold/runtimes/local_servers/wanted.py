@@ -24,6 +24,7 @@ class ServerWants(Struct):
     postgres: bool = True
     replicas: Annotated[int, msgspec.Meta(ge=0, le=3)] = 0
     valkey: bool = True
+    broker: bool = False
     sources: tuple[Source, ...] = ("path", "wheel")
     fast: bool = False
     discard: bool = False
@@ -33,12 +34,13 @@ class ServerWants(Struct):
 class LocalServers(Struct):
     """The servers that a topology runs on.
 
-    `database_url` is empty where no database was asked for, and `cache_url` None
-    where there is no Valkey. `said` tells people, sentence by sentence, which
-    server was taken and why.
+    `database_url` is empty where no database was asked for, `cache_url` None where there is
+    no Valkey, and `broker_url` where there is no broker. `said` tells people, sentence by
+    sentence, which server was taken and why.
     """
 
     database_url: str
     replica_urls: tuple[str, ...] = ()
     cache_url: str | None = None
+    broker_url: str | None = None
     said: tuple[str, ...] = ()

@@ -1,0 +1,169 @@
+"""One connection to NATS, and JetStream's words over it: each bounded, each error translated."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, Final
+
+import msgspec
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.errors import Error as NatsError
+from nats.errors import NoRespondersError, OutboundBufferLimitError
+
+from tenfold.ports.broker import BrokerUnavailableError
+
+__all__ = ["Connection", "JetStreamError"]
+
+_AGAIN_S: Final = 0.1
+_PING_S: Final = 10
+_encode = msgspec.json.encode
+
+
+class JetStreamError(Exception):
+    """JetStream refused what was asked of it. It does not leave the adapter, which translates it.
+
+    `number` is JetStream's own, which names the reason.
+    """
+
+    def __init__(self, message: str, *, number: int) -> None:
+        super().__init__(message)
+        self.number = number
+
+
+class Connection:
+    """A connection that is made when it is first used, and made again whenever it is lost.
+
+    While it is lost nothing is buffered: what is asked waits for it until its time is
+    up, so that nothing is sent that nobody waits for any more.
+    """
+
+    def __init__(self, url: str, timeout_s: float) -> None:
+        self._servers = [each if "://" in each else f"nats://{each}" for each in url.split(",")]
+        self.timeout_s = timeout_s
+        self._client: Client | None = None
+        self._connecting = asyncio.Lock()
+        self._up = asyncio.Event()
+        self._asked: set[asyncio.Task[Msg]] = set()
+        self._closed = False
+        self._last = "it could not be reached"
+        self.epoch = 0
+        """Grows with every connection: what the server held for an earlier one may be gone."""
+
+    async def client(self) -> Client:
+        """The connection, up. Raises: BrokerUnavailableError after `timeout_s`."""
+        try:
+            async with asyncio.timeout(self.timeout_s):
+                while True:
+                    if self._closed:
+                        raise BrokerUnavailableError("The connection to NATS was closed here.")
+                    if self._client is None or self._client.is_closed:
+                        await self._connect()
+                    assert self._client is not None
+                    if self._client.is_connected:
+                        return self._client
+                    self._up.clear()
+                    await self._up.wait()
+        except (TimeoutError, NatsError, OSError) as error:
+            raise self.unavailable("connect", error) from error
+
+    async def _connect(self) -> None:
+        async with self._connecting:
+            if self._client is not None and not self._client.is_closed:
+                return
+            made = Client()
+            self._client = None
+            try:
+                await made.connect(
+                    servers=self._servers,
+                    error_cb=self._on_error,
+                    disconnected_cb=self._on_disconnected,
+                    reconnected_cb=self._on_connected,
+                    connect_timeout=max(1, int(self.timeout_s)),
+                    max_reconnect_attempts=-1,
+                    reconnect_time_wait=_AGAIN_S,  # type: ignore[arg-type]
+                    ping_interval=_PING_S,
+                    pending_size=0,
+                    name="tenfold",
+                )
+            except BaseException:
+                # A first connection that was given up goes on trying by itself otherwise.
+                await made.close()
+                raise
+            self._client = made
+            await self._on_connected()
+
+    async def _on_connected(self) -> None:
+        self.epoch += 1
+        self._up.set()
+
+    async def _on_disconnected(self) -> None:
+        self._up.clear()
+        for task in self._asked:  # no answer to them will come
+            task.cancel()
+
+    async def _on_error(self, error: Exception) -> None:
+        self._last = str(error) or type(error).__name__
+
+    async def api(self, word: str, question: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Ask JetStream's API something.
+
+        Raises: BrokerUnavailableError; JetStreamError with the reason.
+        """
+        body = b"" if question is None else _encode(question)
+        return await self.ask(f"$JS.API.{word}", body, None)
+
+    async def ask(
+        self, subject: str, body: bytes, headers: dict[str, str] | None
+    ) -> dict[str, Any]:
+        """Send a message, and what JetStream answers to it.
+
+        Raises: BrokerUnavailableError; JetStreamError with the reason.
+        """
+        client = await self.client()
+        asking = client.request(subject, body, timeout=self.timeout_s, headers=headers)
+        task = asyncio.ensure_future(asking)
+        self._asked.add(task)
+        task.add_done_callback(self._asked.discard)
+        try:
+            reply = await task
+        except asyncio.CancelledError:
+            this = asyncio.current_task()
+            if this is not None and this.cancelling():
+                raise
+            raise self.unavailable("answer", ConnectionError("the connection was lost")) from None
+        except NoRespondersError as error:
+            raise JetStreamError(f"Nobody answers to {subject}.", number=0) from error
+        except (TimeoutError, NatsError, OSError) as error:
+            raise self.unavailable("answer", error) from error
+        answer: dict[str, Any] = msgspec.json.decode(reply.data)
+        if "error" in answer:
+            said = answer["error"]
+            text = f"{said.get('description', 'no reason')} ({said.get('err_code', 0)})"
+            raise JetStreamError(text, number=said.get("err_code", 0))
+        return answer
+
+    def unavailable(self, did: str, error: BaseException) -> BrokerUnavailableError:
+        """The error for people, of one of the library's."""
+        reason = self._last if isinstance(error, TimeoutError | OutboundBufferLimitError) else ""
+        reason = reason or str(error) or type(error).__name__
+        return BrokerUnavailableError(
+            f"NATS at {', '.join(_hidden(each) for each in self._servers)} did not {did} within "
+            f"{self.timeout_s:g} s: {reason}. Whether it was done is not known; doing it again is "
+            "safe. See that the server runs with JetStream (`nats-server -js`), and that "
+            "`[topologies.X.broker] url` names it."
+        )
+
+    async def close(self) -> None:
+        """End it, and whoever waits for it. Safe to call twice."""
+        self._closed = True
+        self._up.set()
+        client, self._client = self._client, None
+        if client is not None:
+            await client.close()
+
+
+def _hidden(url: str) -> str:
+    """A server's URL without a password."""
+    scheme, _, rest = url.partition("://")
+    return f"{scheme}://{rest.rpartition('@')[2]}"

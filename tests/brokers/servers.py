@@ -1,0 +1,237 @@
+"""Kafka and RabbitMQ for tests: real processes on loopback, which go with their data.
+
+Looked for in this order: the URL in TENFOLD_TEST_KAFKA_URL or TENFOLD_TEST_RABBITMQ_URL (a
+server that tests may fill, but not stop), the PATH, and for Kafka what `make kafka` has put into
+the cache. Where none is found the tests are skipped with a line that says how to get one; with
+CI=true they fail.
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+import secrets
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from tenfold.runtimes.local_servers.errors import log_tail
+from tenfold.runtimes.local_servers.probes import free_port
+from tests.servers import missing
+
+__all__ = ["BrokerServer", "kafka_server", "rabbitmq_server"]
+
+_START_S = 90.0
+_KAFKA = (
+    "Set TENFOLD_TEST_KAFKA_URL, or put Kafka's `bin` on the PATH, or run `make kafka` (with "
+    "Maven). It runs on Java 17 or newer."
+)
+_RABBITMQ = "Set TENFOLD_TEST_RABBITMQ_URL, or `apt-get install rabbitmq-server`."
+
+_KAFKA_CONF = """\
+process.roles=broker,controller
+node.id=1
+controller.quorum.voters=1@127.0.0.1:{controller}
+listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}
+advertised.listeners=PLAINTEXT://127.0.0.1:{port}
+controller.listener.names=CONTROLLER
+log.dirs={folder}/data
+auto.create.topics.enable=false
+offsets.topic.replication.factor=1
+offsets.topic.num.partitions=1
+num.network.threads=2
+num.io.threads=2
+background.threads=2
+log.index.size.max.bytes=65536
+"""
+_JVM = ("-Xms128m", "-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto")
+_LOG4J = """\
+<Configuration status="OFF"><Appenders><Console name="out"><PatternLayout pattern="%d %p %m%n"/>
+</Console></Appenders><Loggers><Root level="WARN"><AppenderRef ref="out"/></Root></Loggers>
+</Configuration>
+"""
+
+_RABBITMQ_CONF = """\
+listeners.tcp.1 = 127.0.0.1:{port}
+max_message_size = 4194304
+vm_memory_high_watermark.absolute = 1GB
+disk_free_limit.absolute = 50MB
+log.console = true
+log.console.level = warning
+"""
+
+
+class BrokerServer:
+    """One server, in a folder of its own, that a test may kill and start again."""
+
+    def __init__(self, url: str, command: list[str], port: int, folder: Path, **how: Any) -> None:
+        self.url = url
+        self._command, self._port, self._how = command, port, how
+        self._log = folder / "server.log"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start it on its data; returns when it listens, which both do when they are ready."""
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(
+                # It goes with whoever started it, also after a `kill -9`.
+                ["setpriv", "--pdeathsig", "KILL", *self._command],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                **self._how,
+            )
+        until = time.monotonic() + _START_S
+        while not _listens(self._port):
+            if self._process.poll() is not None or time.monotonic() > until:
+                self.kill()
+                raise AssertionError(f"{self._command[0]} did not start:\n{log_tail(self._log)}")
+            time.sleep(0.05)
+
+    def kill(self) -> None:
+        """`kill -9`, as a crash; returns when the process is gone."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+
+    def stop(self) -> None:
+        """Stop it as an operator would."""
+        if self._process is not None:
+            self._process.terminate()
+            with suppress(subprocess.TimeoutExpired):
+                self._process.wait(10)
+            self.kill()
+
+
+def _listens(port: int) -> bool:
+    with suppress(OSError), closing(socket.create_connection(("127.0.0.1", port), 1.0)):
+        return True
+    return False
+
+
+@contextmanager
+def _folder(account: dict[str, int]) -> Iterator[Path]:
+    """A folder that goes with the block, of whoever is to run a server in it."""
+    folder = Path(tempfile.mkdtemp(prefix="tenfold-broker-"))
+    try:
+        if account:
+            os.chown(folder, account["user"], account["group"])
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+# --- Kafka ---------------------------------------------------------------------------------------
+
+
+def _kafka_jars() -> Path | None:
+    on_path = shutil.which("kafka-server-start.sh") or shutil.which("kafka-server-start")
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tenfold" / "kafka"
+    places = [Path(on_path).resolve().parents[1] / "libs"] if on_path else []
+    return next((each for each in (*places, cache) if list(each.glob("kafka_2*.jar"))), None)
+
+
+@contextmanager
+def kafka_server() -> Iterator[BrokerServer]:
+    """A Kafka of one node, without ZooKeeper."""
+    jars = _kafka_jars()
+    if jars is None or shutil.which("java") is None:
+        missing("Kafka", _KAFKA)
+    with _folder({}) as folder:
+        port, controller = free_port(), free_port()
+        conf = folder / "server.properties"
+        conf.write_text(_KAFKA_CONF.format(port=port, controller=controller, folder=folder))
+        (folder / "log4j2.xml").write_text(_LOG4J)
+        java = [
+            "java",
+            *_JVM,
+            f"-Dlog4j2.configurationFile={folder}/log4j2.xml",
+            "-cp",
+            f"{jars}/*",
+        ]
+        identity = secrets.token_urlsafe(16)
+        subprocess.run(
+            [*java, "kafka.tools.StorageTool", "format", "-t", identity, "-c", str(conf)],
+            check=True,
+            capture_output=True,
+            timeout=_START_S,
+        )
+        url = f"kafka://127.0.0.1:{port}"
+        server = BrokerServer(url, [*java, "kafka.Kafka", str(conf)], port, folder)
+        try:
+            server.start()
+            yield server
+        finally:
+            server.kill()  # its data goes with it
+
+
+# --- RabbitMQ ------------------------------------------------------------------------------------
+
+
+def _rabbitmq_program() -> str | None:
+    # What Debian puts on the PATH insists on its own folders.
+    usual = "/usr/lib/rabbitmq/bin/rabbitmq-server"
+    return usual if os.access(usual, os.X_OK) else shutil.which("rabbitmq-server")
+
+
+def _unprivileged() -> dict[str, int]:
+    if os.geteuid() != 0:
+        return {}
+    for name in ("rabbitmq", "nobody"):
+        with suppress(KeyError):
+            entry = pwd.getpwnam(name)
+            return {"user": entry.pw_uid, "group": entry.pw_gid}
+    return {}
+
+
+@contextmanager
+def rabbitmq_server() -> Iterator[BrokerServer]:
+    """A RabbitMQ of one node, and an Erlang name server of its own, which ends with it."""
+    program, account = _rabbitmq_program(), _unprivileged()
+    epmd = next(iter(Path("/usr/lib/erlang").glob("erts-*/bin/epmd")), None)
+    epmd_program = shutil.which("epmd") or (str(epmd) if epmd else None)
+    if program is None or epmd_program is None:
+        missing("RabbitMQ", _RABBITMQ)
+    with _folder(account) as folder, ExitStack() as after:
+        port, names, distribution = free_port(), free_port(), free_port()
+        conf = folder / "rabbitmq.conf"
+        conf.write_text(_RABBITMQ_CONF.format(port=port))
+        conf.chmod(0o644)
+        how: dict[str, Any] = {**account, "cwd": folder}
+        if account:
+            how["extra_groups"] = []
+        how["env"] = {
+            "PATH": os.environ["PATH"],
+            "HOME": str(folder),  # where Erlang keeps its cookie
+            "LANG": "C.UTF-8",
+            "ERL_EPMD_PORT": str(names),
+            "ERL_EPMD_ADDRESS": "127.0.0.1",
+            "RUNNING_UNDER_SYSTEMD": "1",  # the script becomes the server
+            "RABBITMQ_NODENAME": f"tenfold{port}@localhost",
+            "RABBITMQ_DIST_PORT": str(distribution),
+            "RABBITMQ_CONFIG_FILE": str(conf),
+            "RABBITMQ_CONF_ENV_FILE": str(folder / "none.conf"),
+            "RABBITMQ_ADVANCED_CONFIG_FILE": str(folder / "none.config"),
+            "RABBITMQ_ENABLED_PLUGINS_FILE": str(folder / "plugins"),
+            "RABBITMQ_GENERATED_CONFIG_DIR": str(folder / "config"),
+            "RABBITMQ_MNESIA_BASE": str(folder / "data"),
+            "RABBITMQ_LOG_BASE": str(folder / "log"),
+            "RABBITMQ_PID_FILE": str(folder / "pid"),
+            "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "+S 2:2 +sbwt none",
+        }
+        command = [epmd_program, "-port", str(names), "-address", "127.0.0.1"]
+        naming = BrokerServer("", command, names, folder, **how)
+        after.callback(naming.kill)
+        naming.start()
+        url = f"amqp://guest:guest@127.0.0.1:{port}/"
+        server = BrokerServer(url, [program], port, folder, **how)
+        after.callback(server.kill)
+        server.start()
+        yield server

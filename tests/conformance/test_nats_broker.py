@@ -1,0 +1,81 @@
+"""The broker on NATS JetStream passes the suite, on a server of its own."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import AsyncIterator, Callable, Iterator
+
+import pytest
+
+from tenfold.adapters.nats.broker import NatsBroker
+from tenfold.adapters.nats.connection import Connection
+from tenfold.adapters.nats.words import stream_of
+from tenfold.testing import broker_suite
+from tests.servers import OwnNats
+
+
+class NatsBench:
+    trims = True
+    restarts = True
+    too_large_bytes = 1_100_000
+
+    def __init__(self, server: OwnNats) -> None:
+        self.server = server
+        self.made: list[NatsBroker] = []
+
+    def topic(self) -> str:
+        return f"t{secrets.token_hex(6)}"
+
+    async def open(self, timeout_s: float = 2.0) -> NatsBroker:
+        self.made.append(NatsBroker(self.server.url, timeout_s=timeout_s))
+        return self.made[-1]
+
+    async def trim(self, topic: str, partition: int, before: int) -> None:
+        connection = Connection(self.server.url, 5.0)
+        try:
+            question = {"seq": before + 1}
+            await connection.api(f"STREAM.PURGE.{stream_of(topic, partition)}", question)
+        finally:
+            await connection.close()
+
+    async def stop(self) -> None:
+        self.server.kill()
+
+    async def start(self) -> None:
+        self.server.start()
+
+    async def close(self) -> None:
+        for made in self.made:
+            await made.close()
+
+
+@pytest.fixture(scope="module")
+def nats(own_nats: Callable[..., OwnNats]) -> Iterator[OwnNats]:
+    return own_nats()
+
+
+@pytest.fixture
+async def bench(nats: OwnNats) -> AsyncIterator[NatsBench]:
+    made = NatsBench(nats)
+    yield made
+    await made.close()
+
+
+class TestTopics(broker_suite.TopicCases):
+    pass
+
+
+class TestRecords(broker_suite.RecordCases):
+    pass
+
+
+class TestBounds(broker_suite.BoundsCases):
+    pass
+
+
+class TestReaders(broker_suite.ReaderCases):
+    pass
+
+
+class TestAway(broker_suite.AwayCases):
+    pass
