@@ -165,23 +165,23 @@ class _Customers:
         product = self._random.choice(self._wishes.shelf.products)
         order = self._random.choice(customer.orders) if asked.kind == "order" else None
         message = self._message(customer, asked, product, order)
+        wanted = 201 if asked.kind == "place" else 200
         while True:
             began_s = loop.time()
-            wait_s = AGAIN_S
+            wait_s, final = AGAIN_S, False
             try:
                 answer = await self._lines.exchange(message)
             except _LostError as error:
-                bad, answer = f"no answer ({error})", None
+                asked.tries.append(Try(began_s, loop.time(), f"no answer ({error})"))
             else:
-                wanted = 201 if asked.kind == "place" else 200
                 bad = "" if answer.status == wanted else _told(answer)
+                asked.tries.append(Try(began_s, loop.time(), bad))
+                if not bad:
+                    customer.position = answer.headers.get("tenfold-position", customer.position)
+                    self._look_at(customer, asked, product, order, answer)
+                    return
                 wait_s = float(answer.headers.get("retry-after", AGAIN_S))
-            asked.tries.append(Try(began_s, loop.time(), bad))
-            if answer is not None and not bad:
-                customer.position = answer.headers.get("tenfold-position", customer.position)
-                self._look_at(customer, asked, product, order, answer)
-                return
-            final = answer is not None and answer.status < 500 and answer.status != 429
+                final = answer.status < 500 and answer.status != 429
             if final or loop.time() - asked.due_s > PATIENCE_S:
                 return
             await asyncio.sleep(wait_s)

@@ -289,6 +289,6 @@ def shared_mb(roots: Iterable[int]) -> float:
 def _is_ready(port: int) -> bool:
     try:
         with _opener.open(f"http://127.0.0.1:{port}/_tenfold/ready", timeout=5) as reply:
-            return reply.status == 200
+            return bool(reply.status == 200)
     except OSError:
         return False

@@ -19,7 +19,7 @@ __all__ = ["draw"]
 
 _INK, _PAPER = "#33302b", "#ffffff"
 _STORE, _SERVERS, _PAUSE, _MOVE = "#2f6f62", "#c9a25f", "#c4543a", "#f1ece2"
-_STYLE = {
+_STYLE: Any = {
     "svg.fonttype": "none",
     "svg.hashsalt": "journey",
     "font.family": "sans-serif",

@@ -64,7 +64,13 @@ def test_between_the_phases_nothing_is_excused() -> None:
     assert decide_failures([MOVE], [asked(30.0, (30.0, 30.1, "503"), (31.0, 31.1, ""))])
 
 
-ORDER = {"id": str(UUID(int=1)), "customer_id": "walker-1", "lines": [], "total": 5, "placed_at": 1}
+ORDER: dict[str, Any] = {
+    "id": str(UUID(int=1)),
+    "customer_id": "walker-1",
+    "lines": [],
+    "total": 5,
+    "placed_at": 1,
+}
 TOLD = Asked("place", 11.0, [Try(11.0, 11.1)], key="k", told={**ORDER, "status": "placed"})
 HELD = Held(
     orders={ORDER["id"]: {**ORDER, "status": "confirmed"}},
