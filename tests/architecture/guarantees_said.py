@@ -56,8 +56,8 @@ _VALKEY_CACHE: Final = (
 
 _NATS: Final = (
     "Whoever kills the server loses nothing. By default JetStream syncs every two minutes, so a "
-    "loss of power takes what one server alone had acknowledged since; `sync_interval: always` ends "
-    "that, as in local servers, and with three replicas two must lose their power at once."
+    "loss of power takes what one server alone had acknowledged since; `sync_interval: always` "
+    "ends that, as in local servers, and with three replicas two must lose their power at once."
 )
 _KAFKA: Final = (
     "Whoever kills a server loses nothing. Kafka never waits for the disk: a loss of power takes "

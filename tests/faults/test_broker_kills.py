@@ -8,12 +8,14 @@ import random
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.brokers.servers import kafka_server
 from tests.faults.store_process import NoAnswerError, StoreProcess, Wire, free_port
+from tests.servers import OwnNats
 
 pytestmark = pytest.mark.slow
 METERING = Path(__file__).with_name("metering")
@@ -25,6 +27,17 @@ POSTS = {"small": 60, "full": 1_000}
 PAUSE_S = {"small": (0.3, 1.5), "full": (0.5, 4.0)}
 STILL_S = 90.0
 """For how long nothing may be heard while something is to be heard."""
+
+
+@pytest.fixture(scope="module")
+def nats_url(own_nats: Callable[..., OwnNats]) -> str:
+    return own_nats(durable=True).url
+
+
+@pytest.fixture(scope="module")
+def kafka_url() -> Iterator[str]:
+    with kafka_server() as server:
+        yield server.url
 
 
 @pytest.fixture(params=["database", "nats", "kafka"])
