@@ -75,14 +75,19 @@ class Fleet:
     async def begin(self) -> None:
         """Start every process and wait until all are ready.
 
+        Gateways come last, so that whoever finds them ready finds the services too.
+
         Raises: ProcessNotStartedError, UserMistakeError of the first that is not.
         """
         await self._prepare("before")
         for planned in _planned(self._source):
             self._slots[planned.name] = self._slot(planned)
-        async with asyncio.TaskGroup() as group:
-            for slot in self._slots.values():
-                group.create_task(slot.begin())
+        slots = list(self._slots.values())
+        gateways = [s for s in slots if s.planned.serves] if self._source.topology.services else []
+        for wave in ([slot for slot in slots if slot not in gateways], gateways):
+            async with asyncio.TaskGroup() as group:
+                for slot in wave:
+                    group.create_task(slot.begin())
         await self._prepare("after")
 
     async def restart(self, tell: Callable[[str], None]) -> None:
