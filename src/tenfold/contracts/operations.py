@@ -148,9 +148,7 @@ def query(
             from; a caller who sends a position waits for them to reach it.
         rate: how often one principal may call it, such as `"100/minute"`.
         priority: as of a command.
-        hedge: where its module is a service of several processes, ask a second one when the
-            first has not answered in the time that 95 of 100 calls take. For what costs
-            little and is waited for: the first answer counts, and both have worked.
+        hedge: ask a second process of its service where the first takes longer than 95 of 100.
     """
     method, path = _split_route(route)
     declaration = Declaration(

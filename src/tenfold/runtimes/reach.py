@@ -56,6 +56,13 @@ def check_reach(
                 "elsewhere.",
                 "Say where it is under `addresses`, or have a replica.",
             )
+        if service.replicas and service.addresses and not service.listen:
+            raise origins.mistake(
+                (*keys, "addresses"),
+                f"callers are to find the service {name!r} at addresses, and its replicas on this "
+                "machine listen at none.",
+                "Say where under `listen`, or have no `replicas` here.",
+            )
         if service.listen or service.addresses:
             missing = [
                 each for each in ("certificate", "key", "authority") if not getattr(tls, each)

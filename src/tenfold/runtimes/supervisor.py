@@ -242,11 +242,10 @@ class _Supervisor:
         source = self._source
         processes = source.topology.processes
         services = source.topology.services
-        runs = (
-            f"{processes.web} gateways and the services {', '.join(services)}"
-            if services
-            else f"{processes.web} web and {processes.workers} worker processes"
-        )
+        here = ", ".join(name for name, each in services.items() if each.replicas)
+        runs = f"{processes.web} web and {processes.workers} worker processes"
+        if services:
+            runs = f"{processes.web} gateways" + (f" and the services {here}" if here else "")
         runs += f" (supervisor {self._lock.holder.pid})"
         name, topology = source.name, source.topology.name
         if self._listener is None:

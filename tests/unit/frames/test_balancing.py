@@ -229,3 +229,11 @@ def test_a_replica_ten_times_slower_does_not_show_at_the_99th_percentile(
         )
         ratios.append(one_slow / healthy)
     assert median(ratios) <= 1.5, ratios
+
+
+def test_nearly_no_call_goes_to_an_idle_process_that_is_ten_times_slower() -> None:
+    """Others have six in hand each. By slowness times outstanding calls it is 0.5 % of them."""
+    took = simulate(
+        [even(0.1), even(0.1), even(0.1), even(1.0)], per_s=256, seconds=20.0, at_once=16, seed=1
+    )
+    assert sum(each > 0.4 for each in took) < 0.003 * len(took)

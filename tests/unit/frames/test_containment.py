@@ -7,12 +7,14 @@ import tempfile
 from collections.abc import AsyncIterator
 from functools import partial
 from pathlib import Path
+from time import monotonic
 from typing import Any, Protocol
 
 import pytest
 
 from tenfold import Contract, Outcome, Refusal, command, query
 from tenfold.adapters.frames.endpoints import Fixed
+from tenfold.adapters.frames.latencies import LEAST_S
 from tenfold.adapters.frames.link import connect
 from tenfold.adapters.frames.service import RemoteService
 from tenfold.contracts.contract import read_contract
@@ -253,8 +255,7 @@ def _in_progress(process: Process) -> bool:
 
 async def test_retries_end_with_the_budget(start: Any) -> None:
     fleet = await start(2)
-    now_s = asyncio.get_running_loop().time()
-    while fleet.remote._budget.take(now_s):
+    while fleet.remote._budget.take(monotonic()):
         pass
     for process in fleet.processes:
         process.release.clear()
@@ -339,3 +340,21 @@ async def test_who_gives_up_early_is_no_fault_and_who_waited_long_is(start: Any)
         with pytest.raises(TenfoldError):
             await fleet.call(timeout_s=5.0)
     assert fleet.statistics.endpoints["out"] == 1, "at most half of them"
+
+
+async def test_parts_of_a_millisecond_are_told_apart(start: Any) -> None:
+    fleet = await start(1)
+    for _ in range(200):
+        await fleet.call()
+    (record,) = fleet.remote._records.values()
+    assert record.latencies.usual_s > 2 * LEAST_S
+
+
+async def test_a_connection_that_is_just_being_lost_is_not_asked_until_nobody_is_left(
+    start: Any,
+) -> None:
+    fleet = await start(1)
+    for link in fleet.remote._connections._places:
+        assert link.transport is not None
+        link.transport.abort()
+    assert await fleet.call() == "p0"

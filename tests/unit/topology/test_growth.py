@@ -147,6 +147,7 @@ def test_a_machine_says_by_variables_which_services_run_there(tmp_path: Path) ->
             "`tls.cert` is not known",
         ),
         (SERVICE + "replicas = 0\n", "none is known elsewhere"),
+        (SERVICE + 'addresses = ["10.0.0.5:7001"]\n' + TLS, "on this machine listen at none"),
         (SERVICE.replace("shop", "gateway") + 'listen = "127.0.0.1:7001"\n' + TLS, "otherwise"),
     ],
 )

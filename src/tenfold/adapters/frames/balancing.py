@@ -43,7 +43,8 @@ _LEAST_WEIGHT: Final = 0.1
 
 
 class Standing:
-    """What the calls of this process have shown of one other. Seconds are the loop's."""
+    """What the calls of this process have shown of one other. Seconds are the monotonic clock's:
+    the loop's own time has no parts of a millisecond on uvloop."""
 
     __slots__ = (
         "_next",

@@ -39,7 +39,7 @@ def decide_open_s(failed_probes: int, chance: float) -> float:
 
 
 class Breaker:
-    """Seconds are the loop's."""
+    """Seconds are the monotonic clock's."""
 
     __slots__ = ("_before", "_calls", "_failed_probes", "_faults", "_until_s", "_window_s", "state")
 

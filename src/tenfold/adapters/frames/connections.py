@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from time import monotonic
 from typing import Final
 
 from tenfold.adapters.frames.balancing import decide_choice, decide_weight
@@ -77,10 +78,10 @@ class Connections:
         await asyncio.gather(*(site.ended() for site in sites))
         await asyncio.gather(*(link.ended.wait() for link in links))
 
-    def choose(self, last: Endpoint | None = None) -> Endpoint | None:
+    def choose(self, now_s: float, last: Endpoint | None = None) -> Endpoint | None:
         """Whom to ask, another than the last one if there is; None where there is nobody."""
-        self._look()
-        now_s = self._now()
+        if self._looking is None:
+            self._look()
         if len(self.endpoints) > 1:
             found = [
                 each
@@ -102,10 +103,13 @@ class Connections:
             if decide_choice(one, two, now_s, load, draw()) is two:
                 endpoint = other
         link = endpoint.link()
+        if not link.usable:  # its process was lost in this turn of the loop, and we are told next
+            self._forget(link)
+            return self.choose(now_s, last)
         if link.retires_s < now_s and len(self._places) > 1:
             self._forget(link)
             link.retire()
-            return self.choose(last)
+            return self.choose(now_s, last)
         return endpoint
 
     async def wait(self, until_s: float, *, lost: bool) -> Endpoint:
@@ -114,10 +118,10 @@ class Connections:
             self._changed.clear()
             for site in self._sites.values():
                 site.fill()
-            away = self._failed_s is not None and self._now() - self._failed_s > _AWAY_S
+            away = self._failed_s is not None and monotonic() - self._failed_s > _AWAY_S
             if away or self._awaiting >= _MOST_AWAITING:
                 raise self._unreachable(lost)
-            left_s = until_s - self._now()
+            left_s = until_s - monotonic()
             self._awaiting += 1
             try:
                 async with asyncio.timeout(max(left_s - min(0.1 * left_s, 0.2), 0)):
@@ -126,7 +130,7 @@ class Connections:
                 raise self._unreachable(lost) from self._failure
             finally:
                 self._awaiting -= 1
-            endpoint = self.choose()
+            endpoint = self.choose(monotonic())
             if endpoint is not None:
                 return endpoint
 
@@ -140,7 +144,7 @@ class Connections:
         )
 
     def _look(self) -> None:
-        if self._looking is None and not self._closed:
+        if not self._closed:
             self._looking = asyncio.get_running_loop().create_task(self._keep_looking())
 
     async def _keep_looking(self) -> None:
@@ -201,9 +205,5 @@ class Connections:
             return
         if self._failed_s is None:
             _log.warning("The service %r cannot be reached. %s", self._name, error)
-            self._failed_s = self._now()
+            self._failed_s = monotonic()
         self._changed.set()  # whoever waits looks whether that is any use
-
-    @staticmethod
-    def _now() -> float:
-        return asyncio.get_running_loop().time()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Awaitable, Callable, Mapping
+from time import monotonic
 from typing import Final, Protocol
 
 from tenfold.adapters.frames.balancing import Standing
@@ -135,7 +136,7 @@ class Site:
                     continue
                 wait_s = _FIRST_WAIT_S
                 life_s = _LIFE_S * (0.5 + self._random.random() / 2)
-                link.retires_s = asyncio.get_running_loop().time() + life_s
+                link.retires_s = monotonic() + life_s
                 self.links.append(link)
                 self._came(self, link)
         finally:

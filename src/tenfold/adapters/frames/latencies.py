@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from typing import Final
 
-__all__ = ["Latencies"]
+__all__ = ["LEAST_S", "Latencies"]
 
-_LEAST_S: Final = 20e-6
+LEAST_S: Final = 20e-6
 _STEP: Final = 1.15
 """Each bucket's upper bound in times of the one before: quantiles are so exact."""
-_BUCKETS: Final = 1 + math.ceil(math.log(300 / _LEAST_S, _STEP))
+_BUCKETS: Final = 1 + math.ceil(math.log(300 / LEAST_S, _STEP))
 _PER_STEP: Final = 1 / math.log(_STEP)
 _REMEMBERED: Final = 2_000
 _LOOK_EVERY: Final = 50
@@ -35,8 +35,8 @@ class Latencies:
     def note(self, took_s: float) -> None:
         """One more call was answered."""
         place = 0
-        if took_s > _LEAST_S:
-            place = min(int(math.log(took_s / _LEAST_S) * _PER_STEP) + 1, _BUCKETS - 1)
+        if took_s > LEAST_S:
+            place = min(int(math.log(took_s / LEAST_S) * _PER_STEP) + 1, _BUCKETS - 1)
         self._counts[place] += 1
         self._total += 1
         self._look -= 1
@@ -57,5 +57,5 @@ class Latencies:
         for place, count in enumerate(self._counts):
             left -= count
             if left <= 0:
-                return _LEAST_S * _STEP**place
-        return _LEAST_S * _STEP ** (_BUCKETS - 1)
+                return LEAST_S * _STEP**place
+        return LEAST_S * _STEP ** (_BUCKETS - 1)

@@ -126,7 +126,7 @@ class FrameLink(Wire):
         """Whether the process is about to end, so that new calls go elsewhere."""
         self.on_leaving: Callable[[FrameLink], None] | None = None
         self.retires_s = math.inf
-        """When its service lets go of it, on the loop's clock."""
+        """When its service lets go of it, on the monotonic clock."""
 
     async def __aenter__(self) -> FrameLink:
         return self

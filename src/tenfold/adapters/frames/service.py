@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+from time import monotonic
 from typing import Final
 
 import msgspec
@@ -31,8 +32,6 @@ __all__ = ["MOST_OUTSTANDING", "RemoteService"]
 MOST_OUTSTANDING: Final = 500
 _TRIES: Final = 3
 """Times that one call is sent, at the most, where a process was lost over it."""
-_SOON_S: Final = 0.001
-"""How much less time a call may have on its way than it came with, without a word of it."""
 _CLOSED: Final = BreakerState.CLOSED
 _log = logging.getLogger("tenfold.frames")
 
@@ -75,7 +74,7 @@ class RemoteService:
         record = self._records.get(id(spec))
         if record is None:
             record = self._records[id(spec)] = OperationRecord(spec, outgoing.module)
-        now_s = self._now()
+        now_s = monotonic()
         refused = self._decide_refusal(record, now_s)
         if refused is not None:
             record.count_error(refused)
@@ -98,15 +97,15 @@ class RemoteService:
             raise
         except asyncio.CancelledError:
             record.outcomes["cancelled"] += 1
-            if self._now() - now_s >= given_s and decide_late(given_s, record.latencies.usual_s):
+            if monotonic() - now_s >= given_s and decide_late(given_s, record.latencies.usual_s):
                 fault = True
             raise
         finally:
             self._connections.outstanding -= 1
             if fault is None:
-                breaker.forget(self._now(), probe=probe)
+                breaker.forget(monotonic(), probe=probe)
             else:
-                breaker.note(self._now(), fault, self._random.random(), probe=probe)
+                breaker.note(monotonic(), fault, self._random.random(), probe=probe)
         return self._returned(record, answer, lost)
 
     def statistics(self) -> ServiceStatistics:
@@ -114,7 +113,7 @@ class RemoteService:
         return ServiceStatistics(
             service=self._name,
             outstanding=self._connections.outstanding,
-            endpoints=self._connections.count(self._now()),
+            endpoints=self._connections.count(monotonic()),
             retries=self._retries,
             hedges=self._hedges,
             unbudgeted=self._unbudgeted,
@@ -165,17 +164,18 @@ class RemoteService:
         lost = False
         last: Endpoint | None = None
         for left in reversed(range(_TRIES)):
-            endpoint = connections.choose(last) or await connections.wait(until_s, lost=lost)
-            left_s = until_s - self._now()
-            if left_s <= 0:
-                break
-            sent = outgoing
-            if outgoing.timeout_s is None or left_s < given_s - _SOON_S:
+            sent, endpoint = outgoing, connections.choose(now_s, last)
+            if endpoint is None or last is not None:
+                endpoint = endpoint or await connections.wait(until_s, lost=lost)
+                now_s = monotonic()
+                left_s = until_s - now_s
+                if left_s <= 0:
+                    break
                 sent = msgspec.structs.replace(outgoing, timeout_s=min(given_s, left_s))
             try:
                 if record.hedges and (after_s := record.hedge_after_s) is not None:
                     return await self._hedge(endpoint, sent, record, after_s), lost
-                return await self._try(endpoint, sent, record), lost
+                return await self._try(endpoint, sent, record, now_s), lost
             except PeerUnavailableError as error:  # nothing was sent, which costs nobody anything
                 if left:
                     last = endpoint
@@ -195,26 +195,27 @@ class RemoteService:
                 last = endpoint
         raise self._late(record, lost)
 
-    async def _try(self, endpoint: Endpoint, outgoing: Outgoing, record: OperationRecord) -> Answer:
+    async def _try(
+        self, endpoint: Endpoint, outgoing: Outgoing, record: OperationRecord, began_s: float
+    ) -> Answer:
         """Ask one process, and note how it does."""
         standing, latencies = endpoint.standing, record.latencies
-        began_s = self._now()
         number = standing.begin(began_s, latencies)
-        given_s = outgoing.timeout_s or 0.0
+        given_s = outgoing.timeout_s or record.spec.declaration.timeout_s
         try:
             answer = await endpoint.link().ask(outgoing)
         except PeerLostError:
             self._faulted(endpoint)
             raise
         except asyncio.CancelledError:
-            took_s = self._now() - began_s
-            standing.waited_for(self._now(), took_s / latencies.usual_s)
+            took_s = monotonic() - began_s
+            standing.waited_for(monotonic(), took_s / latencies.usual_s)
             if took_s >= given_s and decide_late(given_s, latencies.usual_s):
                 self._faulted(endpoint)
             raise
         finally:
             standing.end(number)
-        now_s = self._now()
+        now_s = monotonic()
         if decide_fault(answer, given_s, latencies.usual_s):
             self._faulted(endpoint)
         elif type(answer) is Answered:
@@ -231,16 +232,16 @@ class RemoteService:
         other may still give one. Who is not needed any more is told.
         """
         loop = asyncio.get_running_loop()
-        first = loop.create_task(self._try(endpoint, outgoing, record))
+        first = loop.create_task(self._try(endpoint, outgoing, record, monotonic()))
         asked = [first]
         try:
             done, _ = await asyncio.wait(asked, timeout=after_s)
-            other = None if done else self._connections.choose(endpoint)
+            other = None if done else self._connections.choose(monotonic(), endpoint)
             if other is not None and other is not endpoint and self._may_repeat():
                 self._hedges += 1
                 left_s = max((outgoing.timeout_s or after_s) - after_s, 0.001)
                 sent = msgspec.structs.replace(outgoing, timeout_s=left_s)
-                asked.append(loop.create_task(self._try(other, sent, record)))
+                asked.append(loop.create_task(self._try(other, sent, record, monotonic())))
             waiting = set(asked)
             while len(waiting) > 1:
                 done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
@@ -257,7 +258,7 @@ class RemoteService:
 
     def _may_repeat(self) -> bool:
         """Whether the budget has one more; if so it is taken."""
-        if self._budget.take(self._now()):
+        if self._budget.take(monotonic()):
             return True
         self._unbudgeted += 1
         return False
@@ -266,7 +267,7 @@ class RemoteService:
         """Note it, and leave the process alone for a while where that is due."""
         standing = endpoint.standing
         standing.faulted()
-        now_s = self._now()
+        now_s = monotonic()
         others = [each.standing for each in self._connections.endpoints if each is not endpoint]
         seconds = decide_ejection(standing, others, now_s)
         if seconds is not None:
@@ -281,10 +282,6 @@ class RemoteService:
             f"{self._name!r} were lost. " + ("It may be done." if lost else "Nothing was done."),
             outcome=Outcome.MAYBE_DONE if lost else Outcome.NOT_DONE,
         )
-
-    @staticmethod
-    def _now() -> float:
-        return asyncio.get_running_loop().time()
 
 
 def _hear(task: asyncio.Task[Answer]) -> None:
