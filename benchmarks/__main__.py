@@ -1,7 +1,7 @@
 """`make bench`: measure, and print each figure beside what it is compared with.
 
 python -m benchmarks [--rounds N] [--csv FILE] [idle calls http units order import
-    frames http-postgres units-postgres queue-postgres relay-postgres tax]
+    frames http-postgres units-postgres queue-postgres relay-postgres tax brokers]
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ PROGRAMS = {
     "queue-postgres": "queue_postgres",
     "relay-postgres": "relay_postgres",
     "tax": "tax",
+    "brokers": "brokers",
 }
 """Programs of their own, on servers that they start; each prints its own table."""
 

@@ -48,6 +48,9 @@ offsets.topic.num.partitions=1
 num.network.threads=2
 num.io.threads=2
 background.threads=2
+broker.heartbeat.interval.ms=200
+broker.session.timeout.ms=1500
+initial.broker.registration.timeout.ms=60000
 log.index.size.max.bytes=65536
 """
 _JVM = ("-Xms128m", "-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto")
@@ -77,10 +80,14 @@ class BrokerServer:
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        """Start it on its data; returns when it listens, which both do when they are ready."""
+        """Start it on its data; returns when it listens."""
+        self.launch()
+        self.wait()
+
+    def launch(self) -> None:
+        """Begin to start it. It ends with the thread that does this, so let it be the main one."""
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
-                # It goes with whoever started it, also after a `kill -9`.
                 ["setpriv", "--pdeathsig", "KILL", *self._command],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -88,6 +95,10 @@ class BrokerServer:
                 start_new_session=True,
                 **self._how,
             )
+
+    def wait(self) -> None:
+        """Wait until it listens."""
+        assert self._process is not None
         until = time.monotonic() + _START_S
         while not _listens(self._port):
             if self._process.poll() is not None or time.monotonic() > until:

@@ -12,6 +12,7 @@ from confluent_kafka import TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from tenfold.adapters.kafka.broker import KafkaBroker
+from tenfold.ports.broker import TopicSettings
 from tenfold.testing import broker_suite
 from tests.brokers.servers import BrokerServer, kafka_server
 
@@ -47,7 +48,12 @@ class KafkaBench:
 
     async def start(self) -> None:
         assert self.server is not None
-        await asyncio.to_thread(self.server.start)
+        self.server.launch()
+        await asyncio.to_thread(self.server.wait)
+        # It listens before it can do everything.
+        asking = KafkaBroker(self.url, timeout_s=60.0)
+        await asking.ensure(self.topic(), TopicSettings(partitions=1))
+        await asking.close()
 
     async def close(self) -> None:
         for made in self.made:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 from collections.abc import AsyncIterator, Callable, Iterator
 
@@ -42,7 +43,7 @@ class NatsBench:
         self.server.kill()
 
     async def start(self) -> None:
-        self.server.start()
+        await asyncio.to_thread(self.server.start)
 
     async def close(self) -> None:
         for made in self.made:

@@ -10,10 +10,12 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 
 from tenfold.adapters.rabbitmq.broker import RabbitBroker
+from tenfold.ports.broker import TopicSettings
 from tenfold.testing import broker_suite
 from tests.brokers.servers import BrokerServer, rabbitmq_server
 
 _TIMEOUT_S = 5.0
+_WRITTEN_S = 3.0
 
 
 class RabbitBench:
@@ -38,11 +40,18 @@ class RabbitBench:
 
     async def stop(self) -> None:
         assert self.server is not None
+        # What streams there are is on the disk only some time after they were made.
+        await asyncio.sleep(_WRITTEN_S)
         self.server.kill()
 
     async def start(self) -> None:
         assert self.server is not None
-        await asyncio.to_thread(self.server.start)
+        self.server.launch()
+        await asyncio.to_thread(self.server.wait)
+        # It listens before it can do everything.
+        asking = RabbitBroker(self.url, timeout_s=60.0)
+        await asking.ensure(self.topic(), TopicSettings(partitions=1))
+        await asking.close()
 
     async def close(self) -> None:
         for made in self.made:

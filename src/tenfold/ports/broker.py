@@ -139,7 +139,8 @@ class Broker(Protocol):
         Several processes may do it at once. One that is there is left as it is.
 
         Args:
-            topic: letters, digits, `.`, `-` and `_`, at most 200.
+            topic: letters, digits, `.`, `-` and `_`, at most 200. To Kafka two that differ only
+                in `.` and `_` are one, and it refuses the second.
 
         Raises: BrokerUnavailableError.
         """

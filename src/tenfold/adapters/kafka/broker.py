@@ -33,6 +33,15 @@ _UNKNOWN: Final = (
     KafkaError._UNKNOWN_TOPIC,
     KafkaError._UNKNOWN_PARTITION,
 )
+_UNSETTLED: Final = (
+    KafkaError.NOT_LEADER_FOR_PARTITION,
+    KafkaError.LEADER_NOT_AVAILABLE,
+    KafkaError.FENCED_LEADER_EPOCH,
+    KafkaError.UNKNOWN_LEADER_EPOCH,
+    KafkaError.OFFSET_NOT_AVAILABLE,
+    KafkaError.UNKNOWN_TOPIC_OR_PART,
+)
+"""What a partition answers that has just been made, or moved."""
 
 
 class KafkaBroker:
@@ -134,31 +143,33 @@ class KafkaBroker:
         first, after = await asyncio.gather(
             self._offsets(topic, _earliest()), self._offsets(topic, _latest())
         )
-        return [
-            Bounds(first=f, after=max(f, a)) for (f, _), (a, _) in zip(first, after, strict=True)
-        ]
+        return [Bounds(first=f, after=max(f, a)) for f, a in zip(first, after, strict=True)]
 
     async def offsets_at(self, topic: str, at: datetime) -> Sequence[int]:
         """See `Broker.offsets_at`."""
         since = at.astimezone(UTC) - moment(0)
         at_ms = -(-since // _MS)  # Kafka keeps milliseconds: what lies between is the next
         found = await self._offsets(topic, OffsetSpec.for_timestamp(max(at_ms, 0)))
-        if all(offset >= 0 for offset, _ in found):
-            return [offset for offset, _ in found]
+        if min(found) >= 0:
+            return found
         ends = await self._offsets(topic, _latest())
-        return [
-            offset if offset >= 0 else end
-            for (offset, _), (end, _) in zip(found, ends, strict=True)
-        ]
+        return [end if offset < 0 else offset for offset, end in zip(found, ends, strict=True)]
 
-    async def _offsets(self, topic: str, spec: OffsetSpec) -> list[tuple[int, int]]:
-        """For each partition what it answers to a question, and at what time that was."""
+    async def _offsets(self, topic: str, spec: OffsetSpec) -> list[int]:
+        """What each partition answers to a question; -1 where a moment is after all it has."""
         count = await self._count(topic)
         question = {TopicPartition(topic, n): spec for n in range(count)}
         async with self._bounded():
-            asked = self._asking().list_offsets(question, request_timeout=self._timeout_s)
-            answers = await self._asked(asked[each] for each in question)
-        return [(each.offset, each.timestamp) for each in answers]
+            while True:
+                asked = self._asking().list_offsets(question, request_timeout=self._timeout_s)
+                try:
+                    answers = await self._asked(asked[each] for each in question)
+                except KafkaException as error:
+                    if error.args[0].code() not in _UNSETTLED:
+                        raise
+                    await asyncio.sleep(_AGAIN_S)
+                else:
+                    return [each.offset for each in answers]
 
     async def reader(self, topic: str, offsets: Sequence[int]) -> KafkaReader:
         """See `Broker.reader`."""

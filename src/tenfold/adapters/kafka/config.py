@@ -35,6 +35,7 @@ def shared_config(url: str, timeout_s: float) -> dict[str, Any]:
     config: dict[str, Any] = {
         "bootstrap.servers": servers_of(url),
         "client.id": "tenfold",
+        "log_level": 2,  # each lost connection is a line otherwise; errors say it when it matters
         "socket.timeout.ms": max(timeout_ms, 10),
         "socket.connection.setup.timeout.ms": max(timeout_ms, 1_000),
         "socket.keepalive.enable": True,

@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
-from aiormq.exceptions import ChannelPreconditionFailed
+from aiormq.exceptions import ChannelPreconditionFailed, ConnectionInternalError
 
 from tenfold.adapters.rabbitmq.link import FAILURES, Link, stream_of
 from tenfold.adapters.rabbitmq.looking import Look
 from tenfold.adapters.rabbitmq.reader import RabbitReader
 from tenfold.adapters.rabbitmq.records import offset_of, read_record, written
-from tenfold.ports.broker import Bounds, TopicSettings
+from tenfold.ports.broker import Bounds, BrokerUnavailableError, TopicSettings
 
 __all__ = ["RabbitBroker"]
 
+_T = TypeVar("_T")
+_AGAIN_S: Final = 0.05
+_NOT_YET: Final = "does not have a replica on the local node"
 _SEGMENT_BYTES: Final = 64 * 1024 * 1024
 _COUNT: Final = "partitions"
 """The stream whose first message says how many partitions a topic has."""
@@ -83,8 +86,7 @@ class RabbitBroker:
         return await asyncio.gather(*(self._bounds(topic, n) for n in range(count)))
 
     async def _bounds(self, topic: str, partition: int) -> Bounds:
-        async with self._looking(topic, partition) as look:
-            seen = await look.bounds()
+        seen = await self._look(topic, partition, Look.bounds)
         return Bounds(first=seen.first, after=seen.after)
 
     async def offsets_at(self, topic: str, at: datetime) -> Sequence[int]:
@@ -93,7 +95,7 @@ class RabbitBroker:
         return await asyncio.gather(*(self._offset_at(topic, n, at) for n in range(count)))
 
     async def _offset_at(self, topic: str, partition: int, at: datetime) -> int:
-        async with self._looking(topic, partition) as look:
+        async def bisect(look: Look) -> int:
             seen = await look.bounds()
             low, high = seen.first, seen.after
             while low < high:
@@ -105,6 +107,8 @@ class RabbitBroker:
             if low >= seen.after:
                 return seen.after
             return offset_of(await look.record_at(low))
+
+        return await self._look(topic, partition, bisect)
 
     async def reader(self, topic: str, offsets: Sequence[int]) -> RabbitReader:
         """See `Broker.reader`."""
@@ -124,14 +128,23 @@ class RabbitBroker:
 
     async def _read_count(self, topic: str, proposed: int | None) -> int:
         mark = None if proposed is None else str(proposed).encode()
-        async with self._looking(topic, _COUNT) as look:
-            return int((await look.first_message(mark)).body)
+        first = await self._look(topic, _COUNT, lambda look: look.first_message(mark))
+        return int(first.body)
 
-    @asynccontextmanager
-    async def _looking(self, topic: str, partition: int | str) -> AsyncIterator[Look]:
-        stream = stream_of(topic, partition)
-        async with self._channel() as channel:
-            yield Look(self._link, channel, stream)
+    async def _look(
+        self, topic: str, partition: int | str, ask: Callable[[Look], Awaitable[_T]]
+    ) -> _T:
+        """Ask something of a stream; again while the server is about to have it."""
+        loop = asyncio.get_running_loop()
+        until = loop.time() + self._link.timeout_s
+        while True:
+            try:
+                async with self._channel() as channel:
+                    return await ask(Look(self._link, channel, stream_of(topic, partition)))
+            except BrokerUnavailableError as error:
+                if not _is_unsettled(error.__cause__) or loop.time() > until:
+                    raise
+            await asyncio.sleep(_AGAIN_S)
 
     @asynccontextmanager
     async def _channel(self) -> AsyncIterator[Any]:
@@ -147,3 +160,8 @@ class RabbitBroker:
                         await channel.close()
                 except FAILURES:
                     pass  # it was lost meanwhile
+
+
+def _is_unsettled(error: BaseException | None) -> bool:
+    """Whether a stream is being made at this moment: read then, it makes RabbitMQ stumble."""
+    return isinstance(error, ConnectionInternalError) or _NOT_YET in str(error)

@@ -55,7 +55,10 @@ class Link:
     async def _open(self, confirms: bool) -> AbstractChannel:
         if self._closed:
             raise BrokerUnavailableError("The connection to RabbitMQ was closed here.")
-        if self._connection is None or self._connection.is_closed:
+        # To the library only what was closed here is closed; what was lost is not connected.
+        if self._connection is not None and not self._connection.connected.is_set():
+            await self._give_up()
+        if self._connection is None:
             self._connection = await aio_pika.connect(
                 self._url, timeout=self.timeout_s, heartbeat=_HEARTBEAT_S
             )
@@ -114,8 +117,11 @@ class Link:
     async def close(self) -> None:
         """End it. Safe to call twice."""
         self._closed = True
+        await self._give_up()
+
+    async def _give_up(self) -> None:
         connection, self._connection = self._connection, None
-        if connection is None or connection.is_closed:
+        if connection is None:
             return
         try:
             async with asyncio.timeout(self.timeout_s):
