@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 
 import pytest
 
@@ -51,7 +51,7 @@ class NatsBench:
 
 
 @pytest.fixture(scope="module")
-def nats(own_nats: Callable[..., OwnNats]) -> Iterator[OwnNats]:
+def nats(own_nats: Callable[..., OwnNats]) -> OwnNats:
     return own_nats()
 
 

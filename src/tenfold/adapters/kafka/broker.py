@@ -167,6 +167,8 @@ class KafkaBroker:
                 except KafkaException as error:
                     if error.args[0].code() not in _UNSETTLED:
                         raise
+                    # What the client knows of leaders is old; it does not look again by itself.
+                    await asyncio.to_thread(self._asking().list_topics, timeout=self._timeout_s)
                     await asyncio.sleep(_AGAIN_S)
                 else:
                     return [each.offset for each in answers]

@@ -66,6 +66,9 @@ class RabbitBroker:
 
     async def _declare(self, stream: str, replicas: int, more: Mapping[str, Any]) -> None:
         """Make a stream; one that is there with other settings is left as it is."""
+        await self._link.whole(self._declare_whole(stream, replicas, more))
+
+    async def _declare_whole(self, stream: str, replicas: int, more: Mapping[str, Any]) -> None:
         arguments = {"x-queue-type": "stream", "x-initial-cluster-size": replicas, **more}
         async with self._channel() as channel:
             try:
@@ -139,12 +142,15 @@ class RabbitBroker:
         until = loop.time() + self._link.timeout_s
         while True:
             try:
-                async with self._channel() as channel:
-                    return await ask(Look(self._link, channel, stream_of(topic, partition)))
+                return await self._link.whole(self._asked(stream_of(topic, partition), ask))
             except BrokerUnavailableError as error:
                 if not _is_unsettled(error.__cause__) or loop.time() > until:
                     raise
             await asyncio.sleep(_AGAIN_S)
+
+    async def _asked(self, stream: str, ask: Callable[[Look], Awaitable[_T]]) -> _T:
+        async with self._channel() as channel:
+            return await ask(Look(self._link, channel, stream))
 
     @asynccontextmanager
     async def _channel(self) -> AsyncIterator[Any]:

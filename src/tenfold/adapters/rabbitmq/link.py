@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Coroutine, Mapping
 from contextlib import asynccontextmanager
-from typing import Final
+from typing import Any, Final, TypeVar
 from urllib.parse import urlsplit
 
 import aio_pika
@@ -22,6 +22,7 @@ from tenfold.ports.broker import BrokerUnavailableError
 
 __all__ = ["FAILURES", "Link", "stream_of"]
 
+_T = TypeVar("_T")
 FAILURES: Final = (AMQPError, OSError, TimeoutError, ChannelInvalidStateError, RuntimeError)
 """What the library raises when the server is away; it says much as `RuntimeError`."""
 _HEARTBEAT_S: Final = 5
@@ -45,7 +46,23 @@ class Link:
         self._connection: AbstractConnection | None = None
         self._publishing: AbstractChannel | None = None
         self._opening = asyncio.Lock()
+        self._under_way: set[asyncio.Task[Any]] = set()
         self._closed = False
+
+    async def whole(self, work: Coroutine[Any, Any, _T]) -> _T:
+        """Do something to its end, though whoever asked for it be cancelled.
+
+        The library does not bear to be cancelled between a question and its answer.
+        """
+        task = asyncio.ensure_future(work)
+        self._under_way.add(task)
+        task.add_done_callback(self._ended)
+        return await asyncio.shield(task)
+
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        self._under_way.discard(task)
+        if not task.cancelled():
+            task.exception()  # looked at, where nobody waits for it any more
 
     async def channel(self, *, confirms: bool = False) -> AbstractChannel:
         """A channel of one's own. Raises: BrokerUnavailableError."""
@@ -117,6 +134,10 @@ class Link:
     async def close(self) -> None:
         """End it. Safe to call twice."""
         self._closed = True
+        if self._under_way:
+            _, late = await asyncio.wait(self._under_way, timeout=self.timeout_s)
+            for task in late:
+                task.cancel()
         await self._give_up()
 
     async def _give_up(self) -> None:

@@ -45,6 +45,7 @@ class RabbitReader:
         self._topic = topic
         self._next = list(offsets)
         self._attached: _Attachment | None = None
+        self._attaching: asyncio.Future[None] | None = None
         self._held: deque[tuple[AbstractIncomingMessage, Record | None]] = deque()
         self._arrived = asyncio.Event()
         self._closed = False
@@ -90,7 +91,17 @@ class RabbitReader:
             return  # the next call finds that out, and these records are good all the same
 
     async def _attach(self) -> None:
-        """Read on at the place over a new channel."""
+        """Read on at the place over a new channel; a cancelled call leaves that to go on."""
+        if self._attaching is None:
+            self._attaching = asyncio.ensure_future(self._link.whole(self._attach_whole()))
+        attaching = self._attaching
+        try:
+            await asyncio.shield(attaching)
+        finally:
+            if attaching.done():
+                self._attaching = None
+
+    async def _attach_whole(self) -> None:
         await self._detach()
         channel = await self._link.channel()
         attached = self._attached = _Attachment(channel)
@@ -132,4 +143,9 @@ class RabbitReader:
         self._closed = True
         self._held.clear()
         self._arrived.set()
+        if self._attaching is not None:
+            await asyncio.wait([self._attaching])  # which is bounded
+            if not self._attaching.cancelled():
+                self._attaching.exception()  # nobody waits for it any more
+            self._attaching = None
         await self._detach()
