@@ -294,8 +294,8 @@ PORTS: Final = (
             "broker_suite.TopicCases",
             "broker_suite.RecordCases",
             "broker_suite.BoundsCases",
-            "broker_suite.ReaderCases",
-            "broker_suite.AwayCases",
+            "broker_reader_suite.ReaderCases",
+            "broker_away_suite.AwayCases",
         ),
         adapters=(
             Adapter(

@@ -13,7 +13,7 @@ from confluent_kafka.admin import AdminClient
 
 from tenfold.adapters.kafka.broker import KafkaBroker
 from tenfold.ports.broker import TopicSettings
-from tenfold.testing import broker_suite
+from tenfold.testing import broker_away_suite, broker_reader_suite, broker_suite
 from tests.brokers.servers import BrokerServer, kafka_server
 
 _TIMEOUT_S = 5.0
@@ -89,9 +89,9 @@ class TestBounds(broker_suite.BoundsCases):
     pass
 
 
-class TestReaders(broker_suite.ReaderCases):
+class TestReaders(broker_reader_suite.ReaderCases):
     pass
 
 
-class TestAway(broker_suite.AwayCases):
+class TestAway(broker_away_suite.AwayCases):
     pass

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tenfold.adapters.memory.broker import MemoryBroker
-from tenfold.testing import broker_suite
+from tenfold.testing import broker_away_suite, broker_reader_suite, broker_suite
 
 
 class MemoryBench:
@@ -51,9 +51,9 @@ class TestBounds(broker_suite.BoundsCases):
     pass
 
 
-class TestReaders(broker_suite.ReaderCases):
+class TestReaders(broker_reader_suite.ReaderCases):
     pass
 
 
-class TestAway(broker_suite.AwayCases):
+class TestAway(broker_away_suite.AwayCases):
     pass

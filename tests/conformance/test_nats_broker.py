@@ -11,7 +11,7 @@ import pytest
 from tenfold.adapters.nats.broker import NatsBroker
 from tenfold.adapters.nats.connection import Connection
 from tenfold.adapters.nats.words import stream_of
-from tenfold.testing import broker_suite
+from tenfold.testing import broker_away_suite, broker_reader_suite, broker_suite
 from tests.servers import OwnNats
 
 
@@ -74,9 +74,9 @@ class TestBounds(broker_suite.BoundsCases):
     pass
 
 
-class TestReaders(broker_suite.ReaderCases):
+class TestReaders(broker_reader_suite.ReaderCases):
     pass
 
 
-class TestAway(broker_suite.AwayCases):
+class TestAway(broker_away_suite.AwayCases):
     pass

@@ -11,7 +11,7 @@ import pytest
 
 from tenfold.adapters.rabbitmq.broker import RabbitBroker
 from tenfold.ports.broker import TopicSettings
-from tenfold.testing import broker_suite
+from tenfold.testing import broker_away_suite, broker_reader_suite, broker_suite
 from tests.brokers.servers import BrokerServer, rabbitmq_server
 
 _TIMEOUT_S = 5.0
@@ -87,9 +87,9 @@ class TestBounds(broker_suite.BoundsCases):
     pass
 
 
-class TestReaders(broker_suite.ReaderCases):
+class TestReaders(broker_reader_suite.ReaderCases):
     pass
 
 
-class TestAway(broker_suite.AwayCases):
+class TestAway(broker_away_suite.AwayCases):
     pass
