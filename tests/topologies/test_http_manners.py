@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from functools import partial
 from uuid import uuid4
 
 import pytest
@@ -167,10 +168,18 @@ def test_what_a_caller_wrote_it_reads_from_projections_too(shop: Shop) -> None:
     customer, lamp = f"c{uuid4().hex[:12]}", shop.product(stock=10)
     for placed in range(1, 6):
         position = shop.order(customer, (lamp, 1)).headers["tenfold-position"]
-        seen = shop.send(
-            "GET", f"/v1/customers/{customer}/orders", headers={"Tenfold-Position": position}
-        )
-        assert len(seen.body["items"]) == placed
+        orders = eventually(partial(orders_as_of, shop, customer, position))
+        assert len(orders) == placed
+
+
+def orders_as_of(shop: Shop, customer: str, position: str) -> list[object] | None:
+    """What is told as of then: it is waited for within a bound, and said where that was short."""
+    headers = {"Tenfold-Position": position}
+    told = shop.send("GET", f"/v1/customers/{customer}/orders", headers=headers)
+    if "tenfold-behind" in told.headers:
+        return None
+    items: list[object] = told.body["items"]
+    return items
 
 
 def test_the_platform_tells_how_it_is(shop: Shop) -> None:

@@ -122,7 +122,8 @@ def _resources(old: tuple[Resource, ...], new: tuple[Resource, ...]) -> Iterator
     after = {resource.name: resource.what for resource in new}
     for name in {**before, **after}:
         if name not in before:
-            yield Change(about=name, text=f"{name} come: {after[name]}.")
+            verb = "come" if name.endswith("s") else "comes"
+            yield Change(about=name, text=f"{name} {verb}: {after[name]}.")
         elif name not in after:
             yield Change(about=name, text=f"{name} go: {before[name]}.")
         elif before[name] != after[name]:

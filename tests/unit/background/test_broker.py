@@ -12,134 +12,14 @@ import msgspec
 import pytest
 
 from tenfold.adapters.memory.broker import MemoryBroker
-from tenfold.contracts.envelope import OPERATOR, Envelope, TraceContext
-from tenfold.contracts.operations import Kind
-from tenfold.path.broker_log import BrokerLog, BrokerLogParts
-from tenfold.path.cloud_events import CloudEventCodec
 from tenfold.path.packs import Mark, mark_headers
-from tenfold.path.publishing import Publisher, PublisherParts, publisher_key, topic_of
-from tenfold.path.relay import Feed, Relay, RelayLimits, RelayParts
-from tenfold.path.stops import Stop
+from tenfold.path.publishing import publisher_key
 from tenfold.ports.broker import Broker, BrokerUnavailableError, TopicSettings
-from tenfold.ports.records import EventRecord
 from tests.conformance.sqlite_bench import SqliteBench
+from tests.unit.background.broker_line import CODEC, TOPIC, TOPICS, Line
 from tests.unit.background.conftest import Crew
 
 pytestmark = pytest.mark.anyio
-WORK = Feed(handler="work", source="orders", events=("Placed",))
-CODEC = CloudEventCodec("shop", "orders", {})
-TOPIC = topic_of("shop", "orders")
-TOPICS = TopicSettings(partitions=3)
-
-
-def placed(number: int, bench: SqliteBench, name: str = "Placed") -> EventRecord:
-    envelope = Envelope(
-        id=f"m{number}",
-        kind=Kind.EVENT,
-        target=name,
-        payload={"number": number},
-        principal=OPERATOR,
-        tenant="main",
-        trace=TraceContext(trace_id="1" * 32, span_id="2" * 16),
-        at=bench.clock.now(),
-        order_key=f"k{number % 5}",
-    )
-    return EventRecord(
-        message_id=envelope.id,
-        name=name,
-        tenant="main",
-        order_key=envelope.order_key,
-        at=envelope.at,
-        body=msgspec.msgpack.encode(envelope),
-    )
-
-
-class Line:
-    """From one module's log to the queue of another, and what may go wrong on the way."""
-
-    def __init__(self, source: SqliteBench, crew: Crew) -> None:
-        self.source = source
-        self.crew = crew
-        self.broker = MemoryBroker()
-        self.news = asyncio.Event()
-        self.logs: list[BrokerLog] = []
-        self.told = 0
-
-    async def publish(self, count: int, name: str = "Placed") -> None:
-        """Commit events in the source's log."""
-        numbers = range(self.told, self.told + count)
-        await self.source.publish([placed(n, self.source, name) for n in numbers])
-        self.told += count
-
-    def publisher(self, broker: Broker | None = None, **fields: Any) -> Publisher:
-        parts = {
-            "product": "shop",
-            "module": "orders",
-            "names": ("Placed", "Paid"),
-            "outbox": self.source.outbox,
-            "queue": self.source.queue,
-            "broker": broker or self.broker,
-            "topics": TOPICS,
-            "codec": CODEC,
-            "clock": self.source.clock,
-            "stop": Stop("relay"),
-            **fields,
-        }
-        return Publisher(PublisherParts(**parts))
-
-    def log(self, broker: Broker | None = None) -> BrokerLog:
-        made = BrokerLog(
-            BrokerLogParts(
-                module="orders",
-                topic=TOPIC,
-                topics=TOPICS,
-                broker=broker or self.broker,
-                log=self.source.outbox,
-                codec=CODEC,
-                names=frozenset({"Placed"}),
-                on_news=self.news.set,
-            )
-        )
-        self.logs.append(made)
-        return made
-
-    def relay(self, log: BrokerLog | None = None, **limits: Any) -> Relay:
-        parts = RelayParts(
-            module="shop",
-            queue=self.crew.bench.queue,
-            sources={"orders": log or self.log()},
-            worker=self.crew.workers[0] if self.crew.workers else self.crew.worker(),
-            clock=self.crew.bench.clock,
-            stop=Stop("relay"),
-            limits=RelayLimits(poll_s=60, **limits),
-        )
-        return Relay(parts, [WORK])
-
-    async def reach(self, relay: Relay, position: int) -> None:
-        """Let a relay carry until it has come to a position."""
-        async with asyncio.timeout(20):
-            while True:
-                self.news.clear()
-                while await relay.step():
-                    pass
-                if relay.position(WORK.key) >= position:
-                    return
-                await self.news.wait()
-
-    async def queued(self) -> list[str]:
-        found: list[str] = []
-        after = 0
-        while page := await self.crew.bench.queue.entries(
-            state=None, handler=None, after=after, limit=500
-        ):
-            found += [entry.message_id for entry in page]
-            after = page[-1].id
-        return found
-
-    @property
-    def all(self) -> list[str]:
-        """What is to be in the queue, in order."""
-        return [f"m{n}" for n in range(self.told)]
 
 
 @pytest.fixture

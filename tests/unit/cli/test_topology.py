@@ -29,6 +29,7 @@ on
   database  PostgreSQL, a schema for each module, found or started on this machine
   replicas  1 read replica beside it
   cache     Valkey, found or started on this machine
+  broker    NATS JetStream, found or started on this machine
 
 calls
   inventory  → catalog  by frames
@@ -79,7 +80,7 @@ def test_it_is_drawn_as_an_image_in_which_nothing_overlaps(
     for word in ("catalog", "ordering · 1 replica", "2 gateways", "OrderPlaced", "events"):
         assert word in words
     boxes = [rect.attrib for rect in root.iter(f"{name}rect") if rect.get("class") == "box"]
-    assert len(boxes) == 2 + 6 + 3
+    assert len(boxes) == 2 + 6 + 4
     tall = sorted((float(b["y"]), float(b["y"]) + float(b["height"])) for b in boxes)
     assert all(one[1] <= other[0] for one, other in pairwise(tall))
     width, height = float(root.attrib["width"]), float(root.attrib["height"])
@@ -121,6 +122,7 @@ def test_what_changes_is_told_in_sentences(capsys: pytest.CaptureFixture[str]) -
         "The service payments comes, with 1 replica: payments.",
         "The service reporting comes, with 1 replica: insights, notifications.",
         "No process hosts all modules any more.",
+        "broker comes: NATS JetStream, found or started on this machine.",
     ]
     lines = told(capsys, "diff", "prototype", "growth").splitlines()
     assert lines[0] == (

@@ -158,9 +158,8 @@ def _resources(topology: Topology) -> Iterator[Resource]:
         yield Resource(
             name="broker", what=f"{kind}, for events between services, at {place_of(broker.url)}"
         )
-    elif topology.services:
-        beside = "" if database.url else ", or a NATS that is found or started on this machine"
-        yield Resource(name="broker", what=f"none: the database carries events{beside}")
+    elif topology.services and not database.url:
+        yield Resource(name="broker", what="NATS JetStream, found or started on this machine")
 
 
 def _calls(
