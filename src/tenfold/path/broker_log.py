@@ -39,6 +39,8 @@ _MOST_RECORDS: Final = 16
 _TAKE_S: Final = 30.0
 _PROBE_S: Final = 5.0
 _AGAIN_S: Final = (0.05, 2.0)
+_STILL_S: Final = 10.0
+"""After how long without news it is looked whether there should have been some."""
 
 
 class BrokerLogParts(Struct):
@@ -105,6 +107,10 @@ class BrokerLog:
         if page is None:  # the broker lacks what comes next: the log has it
             await self._close(cursor)
             return await self._parts.log.read(after, names, limit)
+        if not page.rows and cursor.stands_still() and await self._parts.log.head() > after:
+            # The topic may have been made anew, with offsets from the beginning.
+            await self._close(cursor)
+            self._parts.on_news()
         return page
 
     async def rest(self) -> None:
@@ -147,6 +153,7 @@ class _Cursor:
         self._rows: list[deque[OutboxRow]] = [deque() for _ in range(partitions)]
         self._count = 0
         self._gap = False
+        self._moved_s = asyncio.get_running_loop().time()
         self._room = asyncio.Event()
         self._room.set()
         self._task = asyncio.create_task(self._pump(), name=f"broker log of {parts.module}")
@@ -154,6 +161,14 @@ class _Cursor:
     def covers(self, after: int) -> bool:
         """Whether it has all that follows a position."""
         return self._base <= after <= max(self._given, self._base)
+
+    def stands_still(self) -> bool:
+        """Whether nothing has come for long; true once, then not for as long again."""
+        now_s = asyncio.get_running_loop().time()
+        if now_s - self._moved_s < _STILL_S:
+            return False
+        self._moved_s = now_s
+        return True
 
     def drop(self, upto: int) -> None:
         """Forget what was delivered: the reader has come to `upto`."""
@@ -202,6 +217,8 @@ class _Cursor:
                 )
                 await asyncio.sleep(min(_AGAIN_S[0] * 2.0**failures, _AGAIN_S[1]))
                 continue
+            if records:
+                self._moved_s = asyncio.get_running_loop().time()
             before = min(self._reached)
             for record in records:
                 self._add(record)

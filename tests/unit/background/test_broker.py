@@ -233,6 +233,26 @@ async def test_what_the_broker_lost_while_it_was_away_is_given_again(line: Line)
     assert all(each.after > 0 for each in bounds)
 
 
+async def test_a_topic_that_was_made_anew_is_found_again(
+    line: Line, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tenfold.path.broker_log._STILL_S", 0.05)
+    log = line.log()
+    relay = line.relay(log)
+    await line.publish(5)
+    await line.publisher().step()
+    await line.reach(relay, 5)
+    line.broker._topics.clear()  # whoever reads there waits for ever
+    await line.publish(5)
+    await line.publisher().step()
+    async with asyncio.timeout(10):
+        while log._cursors:  # a relay looks now and then
+            await relay.step()
+            await asyncio.sleep(0.01)
+    await line.reach(relay, 10)
+    assert await line.queued() == line.all
+
+
 async def test_a_subscriber_from_before_all_that_the_broker_keeps_reads_the_log(
     line: Line, caplog: pytest.LogCaptureFixture
 ) -> None:
