@@ -30,7 +30,7 @@ from tenfold.path.handle import deadline_error, handle_in_unit
 from tenfold.path.limit import Limit
 from tenfold.path.module import ModuleRuntime, new_trace
 from tenfold.path.operations import Dropping
-from tenfold.ports.outbox import Outbox
+from tenfold.ports.outbox import Log
 from tenfold.ports.records import Delivery, OutboxRow, PlaceMove, SubscriptionKey
 from tenfold.ports.transfer import Carried, Follower
 from tenfold.ports.unit import Message, Unit
@@ -72,9 +72,7 @@ class Batches:
         outbox: its log.
     """
 
-    def __init__(
-        self, module: ModuleRuntime, spec: HandlerSpec, source: str, outbox: Outbox
-    ) -> None:
+    def __init__(self, module: ModuleRuntime, spec: HandlerSpec, source: str, outbox: Log) -> None:
         self._module = module
         self._spec = spec
         self._source = source

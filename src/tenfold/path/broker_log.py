@@ -1,6 +1,6 @@
 """The log of another service's module, as a subscriber reads it through the broker.
 
-Implements `Outbox`: what is new comes from the broker, in the order of the module's own
+Implements `Log`: what is new comes from the broker, in the order of the module's own
 log, and what the broker does not keep any more, or never had, comes from that log
 itself. A relay follows it as it follows any other, with the same positions.
 
@@ -14,7 +14,6 @@ import heapq
 import logging
 from collections import deque
 from collections.abc import Callable, Sequence
-from datetime import datetime
 from typing import Final
 
 import msgspec
@@ -25,7 +24,7 @@ from tenfold.path.attempts import error_text
 from tenfold.path.cloud_events import CloudEventCodec
 from tenfold.path.packs import Mark, decide_passage, read_mark
 from tenfold.ports.broker import Bounds, Broker, Reader, Record, TopicSettings
-from tenfold.ports.outbox import Outbox
+from tenfold.ports.outbox import Log
 from tenfold.ports.records import OutboxPage, OutboxRow
 
 __all__ = ["BrokerLog", "BrokerLogParts"]
@@ -55,7 +54,7 @@ class BrokerLogParts(Struct):
     topic: str
     topics: TopicSettings
     broker: Broker
-    log: Outbox
+    log: Log
     codec: CloudEventCodec
     names: frozenset[str]
     on_news: Callable[[], None]
@@ -69,31 +68,23 @@ class BrokerLog:
         self._cursors: list[_Cursor] = []
 
     async def epoch(self) -> str:
-        """See `Outbox.epoch`: the module's own log says."""
+        """See `Log.epoch`: the module's own log says."""
         return await self._parts.log.epoch()
 
     async def head(self) -> int:
-        """See `Outbox.head`: the module's own log says; the broker may not have come so far."""
+        """See `Log.head`: the module's own log says; the broker may not have come so far."""
         return await self._parts.log.head()
 
     async def floor(self) -> int:
-        """See `Outbox.floor`: the module's own log says."""
+        """See `Log.floor`: the module's own log says."""
         return await self._parts.log.floor()
 
     async def count(self, names: Sequence[str], after: int, up_to: int, most: int) -> int:
-        """See `Outbox.count`: of the module's own log, whether the broker has them or not."""
+        """See `Log.count`: of the module's own log, whether the broker has them or not."""
         return await self._parts.log.count(names, after, up_to, most)
 
-    async def has(self, names: Sequence[str], order_key: str, tenant: str) -> bool:
-        """See `Outbox.has`: of the module's own log."""
-        return await self._parts.log.has(names, order_key, tenant)
-
-    async def trim(self, before: datetime, up_to: int) -> int:
-        """See `Outbox.trim`: the module's own service does it."""
-        raise NotImplementedError("A log is trimmed where it is written.")
-
     async def read(self, after: int, names: Sequence[str], limit: int) -> OutboxPage:
-        """What has come from the broker after a position. See `Outbox.read`.
+        """What has come from the broker after a position. See `Log.read`.
 
         Raises: BrokerUnavailableError where a place cannot be found; what the log raises.
         """

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tenfold.ports.clock import Clock
-from tenfold.ports.outbox import Outbox
+from tenfold.ports.outbox import Log
 from tenfold.ports.queue import Queue
 from tenfold.ports.records import Delivery, OutboxRow, QueueEntry, SubscriptionKey
 from tenfold.ports.transfer import Carried, Follower
@@ -60,7 +60,7 @@ class CarryThrough:
         clock: for the ages of events.
     """
 
-    def __init__(self, source: str, outbox: Outbox, queue: Queue, clock: Clock) -> None:
+    def __init__(self, source: str, outbox: Log, queue: Queue, clock: Clock) -> None:
         self._source = source
         self._outbox = outbox
         self._queue = queue

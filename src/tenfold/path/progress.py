@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from tenfold.path.relay import Feed
 from tenfold.path.signals import Signal
-from tenfold.ports.outbox import Outbox
+from tenfold.ports.outbox import Log
 from tenfold.ports.queue import Queue
 from tenfold.ports.records import SubscriptionKey
 
@@ -36,7 +36,7 @@ class StoredProgress:
     def __init__(
         self,
         queue: Queue,
-        sources: Mapping[str, Outbox],
+        sources: Mapping[str, Log],
         feeds: Mapping[str, Sequence[Feed]],
         active: Callable[[str], int],
         moved: Signal,

@@ -23,7 +23,7 @@ from tenfold.path.attempts import error_text
 from tenfold.path.progress import StoredProgress
 from tenfold.path.relay import Feed, Relay
 from tenfold.path.signals import Signal
-from tenfold.ports.outbox import Outbox
+from tenfold.ports.outbox import Log
 from tenfold.ports.projections import Generations
 from tenfold.ports.queue import Queue, QueueDesk
 from tenfold.ports.records import Claimed, EntryView
@@ -91,7 +91,7 @@ class ProjectionParts(Struct):
     queue: Queue
     desk: QueueDesk
     relay: Relay
-    sources: dict[str, Outbox]
+    sources: dict[str, Log]
     feeds: dict[str, Sequence[Feed]]
     moved: Signal
     on_swap: Callable[[str, int], None] = lambda name, generation: None

@@ -21,7 +21,7 @@ from tenfold.path.packs import Mark, Packable, Plan, decide_packs, mark_headers,
 from tenfold.path.stops import Stop
 from tenfold.ports.broker import Broker, TopicSettings
 from tenfold.ports.clock import Clock
-from tenfold.ports.outbox import Outbox
+from tenfold.ports.outbox import Log
 from tenfold.ports.queue import Queue
 from tenfold.ports.records import Delivery, OutboxPage, SubscriptionKey
 
@@ -47,7 +47,7 @@ class PublisherParts(Struct):
     product: str
     module: str
     names: tuple[str, ...]
-    outbox: Outbox
+    outbox: Log
     queue: Queue
     broker: Broker
     topics: TopicSettings

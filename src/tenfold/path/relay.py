@@ -27,7 +27,7 @@ from tenfold.path.carrying import CarryThrough
 from tenfold.path.queue import Worker
 from tenfold.path.stops import Stop
 from tenfold.ports.clock import Clock
-from tenfold.ports.outbox import Outbox
+from tenfold.ports.outbox import Log
 from tenfold.ports.queue import Queue
 from tenfold.ports.records import Delivery, SubscriptionKey
 from tenfold.ports.transfer import Carried, Follower, Transfer
@@ -101,7 +101,7 @@ class RelayParts(Struct):
 
     module: str
     queue: Queue
-    sources: Mapping[str, Outbox]
+    sources: Mapping[str, Log]
     worker: Worker
     clock: Clock
     stop: Stop

@@ -13,7 +13,7 @@ from tenfold.contracts.structs import Struct
 from tenfold.path.background import HandlerSpec
 from tenfold.path.carrying import decide_entries
 from tenfold.path.module import ModuleRuntime
-from tenfold.ports.outbox import Outbox
+from tenfold.ports.outbox import Log
 from tenfold.ports.transfer import Follower
 
 __all__ = ["Bite", "find_position", "replay_bite"]
@@ -26,7 +26,7 @@ class Bite(Struct):
     added: int
 
 
-async def find_position(outbox: Outbox, event: str, since: datetime) -> int:
+async def find_position(outbox: Log, event: str, since: datetime) -> int:
     """The position after which the events of one name are that were published since a moment.
 
     Found by halves, since positions grow with time, as near as the clocks of those who
@@ -47,7 +47,7 @@ async def replay_bite(
     module: ModuleRuntime,
     spec: HandlerSpec,
     source: str,
-    outbox: Outbox,
+    outbox: Log,
     event: str,
     *,
     run: int,

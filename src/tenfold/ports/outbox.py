@@ -8,11 +8,11 @@ from typing import Protocol
 
 from tenfold.ports.records import OutboxPage, ReplyKey, StoredReply
 
-__all__ = ["Outbox", "Replies"]
+__all__ = ["Log", "Outbox", "Replies"]
 
 
-class Outbox(Protocol):
-    """One module's outbox. Rows are written only by its units of work."""
+class Log(Protocol):
+    """The log of one module's events, for whoever follows it."""
 
     async def epoch(self) -> str:
         """The identity of this log; another one after the database was made anew."""
@@ -45,6 +45,10 @@ class Outbox(Protocol):
         Those above the head count too. Stops counting at `most`.
         """
         ...
+
+
+class Outbox(Log, Protocol):
+    """One module's outbox, where it is written. Rows are written only by its units of work."""
 
     async def has(self, names: Sequence[str], order_key: str, tenant: str) -> bool:
         """Whether an event of one of these names with this order key was published."""

@@ -23,7 +23,7 @@ from tenfold.path.relay import Feed, Relay, RelayLimits, RelayParts
 from tenfold.path.retention import Retained, Retention, RetentionParts
 from tenfold.path.schedule import ScheduleParts, Schedules
 from tenfold.ports.news import CommitNews
-from tenfold.ports.outbox import Outbox
+from tenfold.ports.outbox import Log
 from tenfold.runtimes.brokered import Brokered
 from tenfold.runtimes.opening import OpenedModule, Stores, Surroundings
 from tenfold.runtimes.rebuilds import Rebuilds
@@ -292,7 +292,7 @@ class BackgroundWork:
         def wake() -> None:
             self.relays[name].wake()
 
-        sources: dict[str, Outbox] = {
+        sources: dict[str, Log] = {
             source: self._log_for(source, names, wake) for source, names in sorted(events.items())
         }
         beside = [source for source in sources if not self._by_broker(source)]
@@ -365,7 +365,7 @@ class BackgroundWork:
     def _by_broker(self, source: str) -> bool:
         return self.brokered is not None and self.brokered.carries(source)
 
-    def _log_for(self, source: str, names: set[str], on_news: Callable[[], None]) -> Outbox:
+    def _log_for(self, source: str, names: set[str], on_news: Callable[[], None]) -> Log:
         """The log that a module follows: the source's own, or as it comes by the broker."""
         opened = self._opened[source]
         if self.brokered is None or not self.brokered.carries(source):
