@@ -25,7 +25,7 @@ from tenfold.contracts.errors import LeaseLostError
 from tenfold.contracts.operations import Kind
 from tenfold.path.attempts import LONGEST_BACKOFF_S, error_text
 from tenfold.path.background import HandlerSpec
-from tenfold.path.carrying import decide_entries
+from tenfold.path.carrying import decide_ages, decide_entries
 from tenfold.path.handle import deadline_error, handle_in_unit
 from tenfold.path.limit import Limit
 from tenfold.path.module import ModuleRuntime, new_trace
@@ -100,23 +100,18 @@ class Batches:
         if time.monotonic() < self._rests_until:
             return Carried(read=0, added=0, position=after, lags_s={})
         page = await self._outbox.read(after, follower.events, limit)
-        lags_s: dict[str, list[float]] = {}
-        at = after
+        at, done = after, 0
         for batch in decide_batches(page.rows, self._singly):
             at = await self._carry_on(follower, batch, at)
             if at < batch[-1].seq:
-                again = time.monotonic() >= self._rests_until
-                return Carried(read=limit if again else 0, added=0, position=at, lags_s=lags_s)
-            now = self._module.resources.clock.now()
-            for row in batch:
-                lag_s = max((now - row.at).total_seconds(), 0.0)
-                lags_s.setdefault(row.name, []).append(lag_s)
+                break
+            done += len(batch)
+        lags_s = decide_ages(page.rows[:done], self._module.resources.clock.now())
+        if done < len(page.rows):
+            again = time.monotonic() >= self._rests_until
+            return Carried(read=limit if again else 0, added=0, position=at, lags_s=lags_s)
         return Carried(
-            read=len(page.rows),
-            added=0,
-            position=max(at, page.position),
-            lags_s=lags_s,
-            held=page.held,
+            read=done, added=0, position=max(at, page.position), lags_s=lags_s, held=page.held
         )
 
     async def _carry_on(self, follower: Follower, batch: list[OutboxRow], after: int) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 
 from tenfold.ports.clock import Clock
 from tenfold.ports.outbox import Log
@@ -10,7 +11,7 @@ from tenfold.ports.queue import Queue
 from tenfold.ports.records import Delivery, OutboxRow, QueueEntry, SubscriptionKey
 from tenfold.ports.transfer import Carried, Follower
 
-__all__ = ["CarryThrough", "decide_entries"]
+__all__ = ["CarryThrough", "decide_ages", "decide_entries"]
 
 MOST = 1000
 """Rows of an outbox that one read gives."""
@@ -48,6 +49,14 @@ def decide_entries(
     ]
 
 
+def decide_ages(rows: Sequence[OutboxRow], now: datetime) -> dict[str, list[float]]:
+    """The ages of events by their names, in seconds."""
+    ages_s: dict[str, list[float]] = {}
+    for row in rows:
+        ages_s.setdefault(row.name, []).append(max((now - row.at).total_seconds(), 0.0))
+    return ages_s
+
+
 class CarryThrough:
     """Implements `Transfer` for any two databases: reads from one, then delivers to the other.
 
@@ -81,10 +90,7 @@ class CarryThrough:
                 for follower in followers
             }
             added = await self._queue.deliver(Delivery(entries=entries, positions=positions))
-            now = self._clock.now()
-            for row in page.rows:
-                lag_s = max((now - row.at).total_seconds(), 0.0)
-                lags_s.setdefault(row.name, []).append(lag_s)
+            lags_s = decide_ages(page.rows, self._clock.now())
         return Carried(
             read=len(page.rows),
             added=added,

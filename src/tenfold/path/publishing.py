@@ -12,48 +12,42 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 from tenfold.contracts.structs import Struct
-from tenfold.path.attempts import error_text
+from tenfold.path.carrying import MOST, decide_ages
 from tenfold.path.cloud_events import CONTENT_TYPE, CloudEventCodec
 from tenfold.path.packs import Mark, Packable, Plan, decide_packs, mark_headers, read_mark
-from tenfold.path.stops import Stop
+from tenfold.path.relay import Feed
 from tenfold.ports.broker import Broker, TopicSettings
 from tenfold.ports.clock import Clock
 from tenfold.ports.outbox import Log
 from tenfold.ports.queue import Queue
-from tenfold.ports.records import Delivery, OutboxPage, SubscriptionKey
+from tenfold.ports.records import Delivery, OutboxPage
+from tenfold.ports.transfer import Carried, Follower
 
-__all__ = ["Publisher", "PublisherParts", "decide_begin", "publisher_key", "tails", "topic_of"]
+__all__ = ["Publishing", "PublishingParts", "decide_begin", "publisher_feed", "tails", "topic_of"]
 
 _log = logging.getLogger("tenfold.publisher")
-_HELD_S: Final = (0.002, 0.25)
-"""The first and the longest sleep while committed events are above the horizon."""
-_LONGEST_S: Final = 2.0
-"""The longest sleep, after a failure or without a signal."""
-_ROUND: Final = 1_000
 _TAIL_S: Final = 5.0
 
 
-class PublisherParts(Struct):
-    """What a publisher works with.
+class PublishingParts(Struct):
+    """What a module's events are published with.
 
-    `names` are the events that the module declares. `queue` is the module's own, which
-    keeps the publisher's position beside those of subscriptions, so that what is not
-    published is not trimmed either.
+    `queue` is the module's own, which keeps the publisher's position beside those of
+    subscriptions, so that what is not published is not trimmed either.
     """
 
     product: str
     module: str
-    names: tuple[str, ...]
     outbox: Log
     queue: Queue
     broker: Broker
     topics: TopicSettings
     codec: CloudEventCodec
     clock: Clock
-    stop: Stop
 
 
 def topic_of(product: str, module: str) -> str:
@@ -62,9 +56,9 @@ def topic_of(product: str, module: str) -> str:
     return f"{plain}.{module}"
 
 
-def publisher_key(module: str) -> SubscriptionKey:
-    """Under which a publisher keeps its position. No handler can have its name."""
-    return SubscriptionKey(handler="tenfold:broker", generation=1, source=module)
+def publisher_feed(module: str, events: Iterable[str]) -> Feed:
+    """What a relay follows to publish a module's events. No handler can have its name."""
+    return Feed(handler="tenfold:broker", source=module, events=tuple(events))
 
 
 def decide_begin(stored: int, kept: list[Mark | None], fresh: bool, epoch: str) -> int:
@@ -109,63 +103,61 @@ async def tails(broker: Broker, topic: str) -> tuple[list[Mark | None], bool]:
     return marks, fresh
 
 
-class Publisher:
-    """Publishes one module's events. One works at a time; a second one does no harm."""
+class Publishing:
+    """Implements `Transfer` from a module's log to the broker: what it carries, it publishes.
 
-    def __init__(self, parts: PublisherParts) -> None:
+    The relay that carries with it has one feed, `publisher_feed`. One works at a time; a
+    second one does no harm.
+    """
+
+    def __init__(self, parts: PublishingParts) -> None:
         self._parts = parts
-        self.topic = topic_of(parts.product, parts.module)
-        self._key = publisher_key(parts.module)
-        self._position: int | None = None
-        self._stored = -1
+        self._topic = topic_of(parts.product, parts.module)
+        self._key = publisher_feed(parts.module, ()).key
+        self._at: int | None = None
+        """Up to where the broker has all; None where that is to be seen anew."""
         self._epoch = ""
         self._partitions = 0
-        self._signal = asyncio.Event()
-        self._task: asyncio.Task[None] | None = None
         self.published = 0
         """Events that this process has published."""
         self.failing = False
         """Whether the last round failed."""
 
-    @property
-    def position(self) -> int | None:
-        """Up to where all is published; None until it has looked."""
-        return self._position
+    async def carry(self, followers: Sequence[Follower], after: int, limit: int) -> Carried:
+        """Publish up to `limit` events after a position, and move it. See `Transfer.carry`.
 
-    def start(self) -> None:
-        """Begin at the stored position; needs a running event loop. May be done again."""
-        self._position = None
-        self._task = asyncio.create_task(self._work(), name=f"publisher {self._parts.module}")
+        It goes on from where the broker has come to, which may be before the position, or
+        behind it.
 
-    async def stop(self) -> None:
-        """Stop at once: what is under way may be kept by the broker, and is published again."""
-        task, self._task = self._task, None
-        if task is not None:
-            task.cancel()
-            await asyncio.wait([task])
+        Raises: BrokerUnavailableError and what stores raise: it waits in the outbox then.
+        """
+        (follower,) = followers
+        try:
+            at = after if after == self._at else await self._begin(after)
+            page = await self._parts.outbox.read(at, follower.events, min(limit, MOST))
+            if page.rows:
+                await self._publish(page, at)
+                moved = {self._key: page.position}
+                await self._parts.queue.deliver(Delivery(entries=[], positions=moved))
+        except BaseException as error:
+            self._at = None
+            self.failing = isinstance(error, Exception)
+            raise
+        self.failing = False
+        self._at = max(page.position, at)
+        return Carried(
+            read=len(page.rows),
+            added=0,
+            position=self._at,
+            lags_s=decide_ages(page.rows, self._parts.clock.now()),
+            held=page.held,
+        )
 
-    def wake(self) -> None:
-        """Look at the outbox now: something was committed. Cheap, and safe to call often."""
-        self._signal.set()
-
-    async def step(self) -> OutboxPage:
-        """Publish one round. Raises: BrokerUnavailableError and what stores raise."""
-        if self._position is None:
-            await self._begin()
-        after = self._position or 0
-        page = await self._parts.outbox.read(after, self._parts.names, _ROUND)
-        if page.rows:
-            await self._publish(page, after)
-            await self._store(page.position)
-        self._position = max(page.position, after)
-        return page
-
-    async def _begin(self) -> None:
+    async def _begin(self, stored: int) -> int:
         parts = self._parts
-        self._partitions = await parts.broker.ensure(self.topic, parts.topics)
+        self._partitions = await parts.broker.ensure(self._topic, parts.topics)
         self._epoch = await parts.outbox.epoch()
-        stored = (await parts.queue.positions()).get(self._key, 0)
-        kept, fresh = await tails(parts.broker, self.topic)
+        kept, fresh = await tails(parts.broker, self._topic)
         begin = decide_begin(stored, kept, fresh, self._epoch)
         if begin < stored:
             _log.warning(
@@ -175,7 +167,7 @@ class Publisher:
                 begin,
                 stored,
             )
-        self._position, self._stored = begin, stored
+        return begin
 
     async def _publish(self, page: OutboxPage, after: int) -> None:
         parts = self._parts
@@ -192,13 +184,12 @@ class Publisher:
         )
         # All partitions at once, and within each one after the other: a later pack is never
         # there without an earlier one.
-        async with asyncio.TaskGroup() as group:
-            for partition, packs in enumerate(plans):
-                group.create_task(self._append(partition, packs, events))
-        now = parts.clock.now()
-        for row in page.rows:
-            lag_s = max((now - row.at).total_seconds(), 0.0)
-            parts.stop.observe(f"{row.name} -> broker", "ok", lag_s)
+        try:
+            async with asyncio.TaskGroup() as group:
+                for partition, packs in enumerate(plans):
+                    group.create_task(self._append(partition, packs, events))
+        except BaseExceptionGroup as errors:
+            raise errors.exceptions[0] from errors
         self.published += len(page.rows)
 
     async def _append(self, partition: int, packs: list[Plan], events: list[Packable]) -> None:
@@ -206,55 +197,4 @@ class Publisher:
             mark = Mark(epoch=self._epoch, after=plan.after, upto=plan.upto)
             headers = {"content-type": CONTENT_TYPE, **mark_headers(mark)}
             body = self._parts.codec.join([events[n].body for n in plan.events])
-            await self._parts.broker.append(self.topic, partition, headers, body)
-
-    async def _store(self, position: int) -> None:
-        delivery = Delivery(entries=[], positions={self._key: position})
-        await self._parts.queue.deliver(delivery)
-        self._stored = position
-
-    async def _work(self) -> None:
-        failures = 0
-        held_s = _HELD_S[0]
-        while True:
-            self._signal.clear()
-            try:
-                page = await self.step()
-                failures, self.failing = 0, False
-                if len(page.rows) >= _ROUND:
-                    continue
-                if page.held:
-                    # Nobody tells when the transaction ends that keeps these events back.
-                    await self._sleep(held_s)
-                    held_s = min(held_s * 2, _HELD_S[1])
-                    continue
-                held_s = _HELD_S[0]
-                if not await self._sleep(_LONGEST_S) and (self._position or 0) > self._stored:
-                    await self._store(self._position or 0)
-            except Exception as error:  # of whatever kind: the outbox keeps what is not published
-                failures += 1
-                self.failing = True
-                self._position = None  # how far the broker has come is to be seen anew
-                _log.error(
-                    "The events of %s could not be published; they wait in its outbox, and it "
-                    "tries again. %s",
-                    self._parts.module,
-                    error_text(_first(error)),
-                )
-                await asyncio.sleep(min(0.05 * 2.0**failures, _LONGEST_S))
-
-    async def _sleep(self, wait_s: float) -> bool:
-        """Until a signal; whether it came before the time was up."""
-        try:
-            async with asyncio.timeout(wait_s):
-                await self._signal.wait()
-        except TimeoutError:
-            return False
-        return True
-
-
-def _first(error: BaseException) -> BaseException:
-    """What went wrong first, of several partitions."""
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error
+            await self._parts.broker.append(self._topic, partition, headers, body)

@@ -305,7 +305,7 @@ class Relay:
         followers = [feed.follower for feed in feeds]
         carried = await self._carriers[source].carry(followers, position, limit)
         for name, lags_s in carried.lags_s.items():
-            label = f"{source}.{name} -> {self._parts.module}"
+            label = f"{name} -> {self._parts.module}"
             for lag_s in lags_s:
                 self._parts.stop.observe(label, "ok", lag_s)
         if carried.added:
@@ -362,8 +362,9 @@ class Relay:
                 failures += 1
                 self._known = False
                 _log.error(
-                    "The relay into %s could not deliver; nothing is lost, since its position "
+                    "The relay of %s into %s could not deliver; nothing is lost, since its position "
                     "stays where it was, and it tries again. %s",
+                    ", ".join(self._parts.sources),
                     self._parts.module,
                     error_text(error),
                 )

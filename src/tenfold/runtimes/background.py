@@ -15,6 +15,7 @@ from tenfold.contracts.operations import Kind
 from tenfold.path.attempts import error_text
 from tenfold.path.background import NoArguments
 from tenfold.path.batches import Batches
+from tenfold.path.carrying import MOST
 from tenfold.path.delivery import Delivery
 from tenfold.path.module import ModuleRuntime, new_trace
 from tenfold.path.projection import ProjectionParts, Projections
@@ -24,6 +25,7 @@ from tenfold.path.retention import Retained, Retention, RetentionParts
 from tenfold.path.schedule import ScheduleParts, Schedules
 from tenfold.ports.news import CommitNews
 from tenfold.ports.outbox import Log
+from tenfold.ports.transfer import Transfer
 from tenfold.runtimes.brokered import Brokered
 from tenfold.runtimes.opening import OpenedModule, Stores, Surroundings
 from tenfold.runtimes.rebuilds import Rebuilds
@@ -72,7 +74,8 @@ class BackgroundWork:
         self.rebuilds = Rebuilds(self.projections)
         self._schedules: dict[str, Schedules] = {}
         self._followers: dict[str, list[Relay]] = {name: [] for name in shapes}
-        self._batching: dict[str, Relay] = {}
+        self._past_queue: dict[str, Relay] = {}
+        """What carries elsewhere than into a queue: to handlers in batches, and to a broker."""
         self.batches: dict[str, list[Batches]] = {}
         """What handles events in batches, by module."""
         self.brokered: Brokered | None = None
@@ -111,7 +114,9 @@ class BackgroundWork:
         )
         self.workers[name] = worker
         if self.brokered is not None:
-            self.brokered.add(name, self._opened[name])
+            publishing = self.brokered.publishing(name, self._opened[name])
+            if publishing is not None:
+                self._carry_past(name, runtime, worker, *publishing, most=MOST)
         feeds = self._wiring.feeds(name)
         for feed in [feed for feed in feeds.get(None, ()) if feed.batch is not None]:
             feeds[None].remove(feed)
@@ -159,9 +164,7 @@ class BackgroundWork:
             outdated = await self._opened[name].tidy()
             unfinished[name] = {*outdated, *await projections.refresh()}
         self._leads = True
-        if self.brokered is not None:
-            self.brokered.start()
-        for relay in (*self.relays.values(), *self._batching.values()):
+        for relay in (*self.relays.values(), *self._past_queue.values()):
             relay.start()
         for schedules in self._schedules.values():
             await schedules.ensure()
@@ -199,14 +202,14 @@ class BackgroundWork:
             await self._retention.stop()
             self._retention = None
         await asyncio.gather(*(schedules.stop() for schedules in self._schedules.values()))
-        relays = (*self.relays.values(), *self._batching.values())
+        relays = (*self.relays.values(), *self._past_queue.values())
         await asyncio.gather(*(relay.stop() for relay in relays))
         if self.brokered is not None:
-            await self.brokered.stop()
+            await self.brokered.rest()
 
     async def idle(self) -> None:
         """Return when every event is delivered and nothing in any queue is due or running."""
-        relays = (*self.relays.values(), *self._batching.values())
+        relays = (*self.relays.values(), *self._past_queue.values())
         resting: list[Relay | Worker] = [*relays, *self.workers.values()]
         while not all(part.resting for part in resting):
             for part in resting:
@@ -249,8 +252,6 @@ class BackgroundWork:
         return await self.rebuilds.begin(module, name, anew=anew, partial=partial)
 
     def _wake_followers(self, module: str) -> None:
-        if self.brokered is not None:
-            self.brokered.wake(module)
         for relay in self._followers.get(module, ()):
             relay.wake()
 
@@ -336,31 +337,49 @@ class BackgroundWork:
         self, name: str, runtime: ModuleRuntime, worker: Worker, feed: Feed
     ) -> None:
         """Handle what one subscription for volume asks for, past the queue."""
-        label = f"{name}.{feed.handler}"
 
         def wake() -> None:
-            self._batching[label].wake()
+            relay.wake()
 
         log = self._log_for(feed.source, set(feed.events), wake)
         batches = Batches(runtime, runtime.handlers[feed.handler], feed.source, log)
-        self._batching[label] = relay = Relay(
+        relay = self._carry_past(name, runtime, worker, batches, feed, log, most=feed.batch or 1)
+        batches.wake = relay.wake
+        self.batches.setdefault(name, []).append(batches)
+
+    def _carry_past(
+        self,
+        name: str,
+        runtime: ModuleRuntime,
+        worker: Worker,
+        transfer: Transfer,
+        feed: Feed,
+        log: Log | None = None,
+        *,
+        most: int,
+    ) -> Relay:
+        """Let a relay of its own carry what a feed asks for, elsewhere than into the queue.
+
+        Args:
+            log: the one that it follows, if not the module's own.
+            most: events at once.
+        """
+        relay = self._past_queue[f"{name}.{feed.handler}"] = Relay(
             RelayParts(
-                module=name,
+                module=name if log is not None else "broker",
                 queue=runtime.queue,
-                sources={feed.source: log},
+                sources={feed.source: log or runtime.outbox},
                 worker=worker,
                 clock=self._around.clock,
                 stop=self._around.stops.relay,
-                limits=RelayLimits(transfer=feed.batch or 1),
-                transfers={feed.source: batches},
-                on_added=lambda: self._stores.tell(name),
+                limits=RelayLimits(transfer=most),
+                transfers={feed.source: transfer},
             ),
             [feed],
         )
-        batches.wake = relay.wake
-        self.batches.setdefault(name, []).append(batches)
         if not self._by_broker(feed.source):
             self._followers[feed.source].append(relay)
+        return relay
 
     def _by_broker(self, source: str) -> bool:
         return self.brokered is not None and self.brokered.carries(source)
@@ -376,7 +395,7 @@ class BackgroundWork:
         """A clock that tests hold tells when it was moved: whoever sleeps until a moment looks."""
         on_jump: list[Callable[[], None]] | None = getattr(self._around.clock, "on_jump", None)
         if on_jump is not None:
-            sleepers = (self.workers, self.relays, self._batching, self._schedules)
+            sleepers = (self.workers, self.relays, self._past_queue, self._schedules)
             on_jump.extend(part.wake for group in sleepers for part in group.values())
 
     def _schedule_body(self, module: str) -> Callable[[str, str, datetime], bytes]:

@@ -12,8 +12,10 @@ from collections.abc import Callable, Iterable, Mapping
 from tenfold.observe.metrics import Counter, Gauge
 from tenfold.path.broker_log import BrokerLog, BrokerLogParts
 from tenfold.path.cloud_events import CloudEventCodec
-from tenfold.path.publishing import Publisher, PublisherParts, topic_of
+from tenfold.path.publishing import Publishing, PublishingParts, publisher_feed, topic_of
+from tenfold.path.relay import Feed
 from tenfold.ports.broker import Broker, BrokerSettings
+from tenfold.ports.transfer import Transfer
 from tenfold.runtimes.opening import OpenedModule, Surroundings
 from tenfold.runtimes.reflection import ModuleShape
 
@@ -43,31 +45,34 @@ class Brokered:
         self._shapes = shapes
         self._hosted = frozenset(hosted)
         self._around = around
-        self._publishers: dict[str, Publisher] = {}
+        self._publishing: dict[str, Publishing] = {}
         self._logs: list[BrokerLog] = []
 
     def carries(self, source: str) -> bool:
         """Whether a module's events come by the broker."""
         return source not in self._hosted
 
-    def add(self, name: str, opened: OpenedModule) -> None:
-        """Publish what a module of this process declares; nothing begins before `start`."""
-        names = self._events(name)
-        if names:
-            self._publishers[name] = Publisher(
-                PublisherParts(
-                    product=self._product,
-                    module=name,
-                    names=tuple(names),
-                    outbox=opened.resources.log,
-                    queue=opened.resources.queue,
-                    broker=self._broker,
-                    topics=self._settings.topics,
-                    codec=CloudEventCodec(self._product, name, names),
-                    clock=self._around.clock,
-                    stop=self._around.stops.relay,
-                )
+    def publishing(self, name: str, opened: OpenedModule) -> tuple[Transfer, Feed] | None:
+        """What publishes the events of a module of this process, and what its relay follows.
+
+        None for a module that declares no events.
+        """
+        events = self._events(name)
+        if not events:
+            return None
+        made = self._publishing[name] = Publishing(
+            PublishingParts(
+                product=self._product,
+                module=name,
+                outbox=opened.resources.log,
+                queue=opened.resources.queue,
+                broker=self._broker,
+                topics=self._settings.topics,
+                codec=CloudEventCodec(self._product, name, events),
+                clock=self._around.clock,
             )
+        )
+        return made, publisher_feed(name, events)
 
     def log(
         self, source: str, opened: OpenedModule, names: Iterable[str], on_news: Callable[[], None]
@@ -88,21 +93,9 @@ class Brokered:
         self._logs.append(log)
         return log
 
-    def start(self) -> None:
-        """Begin to publish; needs a running event loop. May be done again after `stop`."""
-        for publisher in self._publishers.values():
-            publisher.start()
-
-    async def stop(self) -> None:
-        """Publish and read no more: another process may do it now."""
-        await asyncio.gather(*(publisher.stop() for publisher in self._publishers.values()))
+    async def rest(self) -> None:
+        """Read no more: another process may do it now."""
         await asyncio.gather(*(log.rest() for log in self._logs))
-
-    def wake(self, module: str) -> None:
-        """A unit of work of a module was committed, here or elsewhere."""
-        publisher = self._publishers.get(module)
-        if publisher is not None:
-            publisher.wake()
 
     async def close(self) -> None:
         """End the connection."""
@@ -111,13 +104,13 @@ class Brokered:
     def metrics(self) -> list[Gauge | Counter]:
         """What was published, and whether it can be."""
         found: list[Gauge | Counter] = []
-        for name, publisher in self._publishers.items():
+        for name, publishing in self._publishing.items():
             labels = {"module": name}
             found.append(
                 Counter(
                     name="broker_published_events",
                     help="Events that this process gave to the broker.",
-                    value=publisher.published,
+                    value=publishing.published,
                     labels=labels,
                 )
             )
@@ -125,7 +118,7 @@ class Brokered:
                 Gauge(
                     name="broker_failing",
                     help="1 while this process's last try to publish has failed.",
-                    value=float(publisher.failing),
+                    value=float(publishing.failing),
                     labels=labels,
                 )
             )

@@ -12,7 +12,8 @@ from tenfold.contracts.envelope import OPERATOR, Envelope, TraceContext
 from tenfold.contracts.operations import Kind
 from tenfold.path.broker_log import BrokerLog, BrokerLogParts
 from tenfold.path.cloud_events import CloudEventCodec
-from tenfold.path.publishing import Publisher, PublisherParts, topic_of
+from tenfold.path.publishing import Publishing, PublishingParts, publisher_feed, topic_of
+from tenfold.path.queue import Worker
 from tenfold.path.relay import Feed, Relay, RelayLimits, RelayParts
 from tenfold.path.stops import Stop
 from tenfold.ports.broker import Broker, TopicSettings
@@ -48,6 +49,30 @@ def placed(number: int, bench: SqliteBench, name: str = "Placed") -> EventRecord
     )
 
 
+class Publisher(Relay):
+    """A relay that carries into the broker, with what it carries by."""
+
+    def __init__(self, parts: PublishingParts, worker: Worker) -> None:
+        self.publishing = Publishing(parts)
+        self.feed = publisher_feed(parts.module, ("Placed", "Paid"))
+        relay = RelayParts(
+            module="broker",
+            queue=parts.queue,
+            sources={parts.module: parts.outbox},
+            worker=worker,
+            clock=parts.clock,
+            stop=Stop("relay"),
+            limits=RelayLimits(poll_s=60, transfer=1000),
+            transfers={parts.module: self.publishing},
+        )
+        super().__init__(relay, [self.feed])
+
+    @property
+    def place(self) -> int:
+        """Up to where all is published, as far as it has looked."""
+        return self.position(self.feed.key)
+
+
 class Line:
     """From one module's log to the queue of another, and what may go wrong on the way."""
 
@@ -66,20 +91,23 @@ class Line:
         self.told += count
 
     def publisher(self, broker: Broker | None = None, **fields: Any) -> Publisher:
+        """What publishes the source's events, as one process would."""
         parts = {
             "product": "shop",
             "module": "orders",
-            "names": ("Placed", "Paid"),
             "outbox": self.source.outbox,
             "queue": self.source.queue,
             "broker": broker or self.broker,
             "topics": TOPICS,
             "codec": CODEC,
             "clock": self.source.clock,
-            "stop": Stop("relay"),
             **fields,
         }
-        return Publisher(PublisherParts(**parts))
+        return Publisher(PublishingParts(**parts), self.worker)
+
+    @property
+    def worker(self) -> Worker:
+        return self.crew.workers[0] if self.crew.workers else self.crew.worker()
 
     def log(self, broker: Broker | None = None) -> BrokerLog:
         made = BrokerLog(
@@ -102,7 +130,7 @@ class Line:
             module="shop",
             queue=self.crew.bench.queue,
             sources={"orders": log or self.log()},
-            worker=self.crew.workers[0] if self.crew.workers else self.crew.worker(),
+            worker=self.worker,
             clock=self.crew.bench.clock,
             stop=Stop("relay"),
             limits=RelayLimits(poll_s=60, **limits),

@@ -94,7 +94,7 @@ async def test_what_is_carried_is_counted_by_event_and_subscribing_module(
     await source.publish([event(str(i), source) for i in range(3)])
     await relay.step()
     counted = [(c.label, c.outcome, c.count) for c in relay._parts.stop.snapshot()]
-    assert counted == [("orders.Placed -> shop", "ok", 3)]
+    assert counted == [("Placed -> shop", "ok", 3)]
 
 
 async def test_a_long_log_is_carried_in_batches(crew: Crew, source: SqliteBench) -> None:

@@ -12,7 +12,7 @@ import pytest
 from tenfold.adapters.memory.broker import MemoryBroker
 from tenfold.contracts.errors import UserMistakeError
 from tenfold.path.broker_log import BrokerLog
-from tenfold.path.publishing import publisher_key
+from tenfold.path.publishing import publisher_feed
 from tenfold.ports.broker import BrokerSettings
 from tenfold.ports.peers import Outgoing, Returned
 from tenfold.runtimes.gauges import Gauges
@@ -117,7 +117,7 @@ async def test_what_is_not_published_is_not_trimmed(
 
     async def noted() -> bool:
         places = await ledger.queue.positions()
-        return places.get(publisher_key("ledger")) == await ledger.outbox.head() > 0
+        return places.get(publisher_feed("ledger", ()).key) == await ledger.outbox.head() > 0
 
     await until(noted)
 

@@ -185,3 +185,15 @@ async def test_a_process_tells_of_the_services_that_it_calls_each_once(product: 
         assert [gauge.labels for gauge in found] == [{"service": "bank"}]
     finally:
         await host.stop()
+
+
+async def test_the_relay_counts_by_the_events_full_name_and_the_module(product: Product) -> None:
+    host = Host(product, data_dir=product.root / "data", create_tables=True)
+    await host.start()
+    try:
+        await host.proxy(Ledger).deposit("a", 5)
+        await host.idle()
+    finally:
+        await host.stop()
+    labels = {count.label for count in host.stops.relay.snapshot()}
+    assert labels == {"ledger.Deposited -> audit", "ledger.Deposited -> ledger"}
