@@ -362,8 +362,8 @@ class Relay:
                 failures += 1
                 self._known = False
                 _log.error(
-                    "The relay of %s into %s could not deliver; nothing is lost, since its position "
-                    "stays where it was, and it tries again. %s",
+                    "The relay of %s into %s could not deliver; nothing is lost, since its "
+                    "position stays where it was, and it tries again. %s",
                     ", ".join(self._parts.sources),
                     self._parts.module,
                     error_text(error),
