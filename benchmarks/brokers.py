@@ -62,7 +62,7 @@ async def _read(broker: Broker, topic: str, events: int, pack: int) -> float:
 
 
 async def _both(url: str, pack: int) -> tuple[float, float]:
-    broker = await open_broker(BrokerSettings(url=url, timeout_s=30.0))
+    broker = open_broker(BrokerSettings(url=url, timeout_s=30.0))
     events, topic = (SINGLY if pack == 1 else PACKED), f"b{secrets.token_hex(6)}"
     try:
         await broker.ensure(topic, TopicSettings(partitions=PARTITIONS))

@@ -40,12 +40,6 @@ class BrokerUnavailableError(TenfoldError):
     outcome = Outcome.MAYBE_DONE
 
 
-_Partitions = Annotated[int, msgspec.Meta(ge=1, le=64)]
-_Replicas = Annotated[int, msgspec.Meta(ge=1, le=7)]
-_Kept = Annotated[float, msgspec.Meta(ge=60)]
-_Bytes = Annotated[int, msgspec.Meta(ge=1024, le=16 * 1024 * 1024)]
-
-
 class TopicSettings(Struct):
     """How a topic is made, where it is not there yet.
 
@@ -54,36 +48,22 @@ class TopicSettings(Struct):
     `max_record_bytes` bounds a body.
     """
 
-    partitions: _Partitions = 4
-    replicas: _Replicas = 1
-    retain_s: _Kept = 604_800.0
-    max_record_bytes: _Bytes = 900_000
+    partitions: Annotated[int, msgspec.Meta(ge=1, le=64)] = 4
+    replicas: Annotated[int, msgspec.Meta(ge=1, le=7)] = 1
+    retain_s: Annotated[float, msgspec.Meta(ge=60)] = 604_800.0
+    max_record_bytes: Annotated[int, msgspec.Meta(ge=1024, le=16 * 1024 * 1024)] = 900_000
 
 
-class BrokerSettings(Struct):
+class BrokerSettings(TopicSettings):
     """What carries events between services: `[topologies.X.broker]`.
 
     `url` names its kind and servers: `kafka://host:port,host:port`, `nats://host:port` or
-    `amqp://user:password@host:port/vhost`. `timeout_s` bounds each word with it. The
-    rest is for topics that are not there yet.
+    `amqp://user:password@host:port/vhost`. `timeout_s` bounds each word with it. The rest is
+    for topics that are not there yet.
     """
 
     url: str | None = None
     timeout_s: Annotated[float, msgspec.Meta(gt=0, le=60)] = 10.0
-    partitions: _Partitions = 4
-    replicas: _Replicas = 1
-    retain_s: _Kept = 604_800.0
-    max_record_bytes: _Bytes = 900_000
-
-    @property
-    def topics(self) -> TopicSettings:
-        """How topics are made."""
-        return TopicSettings(
-            partitions=self.partitions,
-            replicas=self.replicas,
-            retain_s=self.retain_s,
-            max_record_bytes=self.max_record_bytes,
-        )
 
 
 class Record(Struct):
@@ -116,12 +96,13 @@ class Reader(Protocol):
         Returns as soon as there are any. Records that were appended before it began are
         given sooner or later, each once. A cancelled call loses none: the next one gives them.
 
-        Raises: BrokerUnavailableError; the next call goes on at the same place.
+        Raises: BrokerUnavailableError, the next call goes on at the same place; for good once
+            it is closed.
         """
         ...
 
     async def close(self) -> None:
-        """Give back what it holds. Safe to call twice."""
+        """Give back what it holds; who waits, or comes later, is told. Safe to call twice."""
         ...
 
 

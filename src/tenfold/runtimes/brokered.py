@@ -67,7 +67,7 @@ class Brokered:
                 outbox=opened.resources.log,
                 queue=opened.resources.queue,
                 broker=self._broker,
-                topics=self._settings.topics,
+                topics=self._settings,
                 codec=CloudEventCodec(self._product, name, events),
                 clock=self._around.clock,
             )
@@ -82,7 +82,7 @@ class Brokered:
             BrokerLogParts(
                 module=source,
                 topic=topic_of(self._product, source),
-                topics=self._settings.topics,
+                topics=self._settings,
                 broker=self._broker,
                 log=opened.resources.log,
                 codec=CloudEventCodec(self._product, source, self._events(source)),

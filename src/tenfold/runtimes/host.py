@@ -157,7 +157,7 @@ class Host:
         if settings.url:
             self._background.brokered = Brokered(
                 self.product.name,
-                await open_broker(settings),
+                open_broker(settings),
                 settings,
                 self._shapes,
                 self._hosted,
@@ -485,10 +485,12 @@ class Host:
         caches, self._caches = self._caches, None
         if caches is not None:
             await caches.stop()
-        if self._background.brokered is not None:
-            await self._background.brokered.close()
-        self._opened.clear()
-        await self._stores.close(max(drain_s, _CLOSE_S))
+        try:
+            if self._background.brokered is not None:
+                await self._background.brokered.close()
+        finally:
+            self._opened.clear()
+            await self._stores.close(max(drain_s, _CLOSE_S))
 
 
 async def _hook(instance: Any, name: str) -> None:

@@ -32,6 +32,8 @@ class AwayCases:
         await fill(broker, topic, 0, ["before"])
         reader = await broker.reader(topic, [0, 0])
         assert bodies(await read(reader, 1)) == ["before"]
+        closing = await bench.open()
+        await closing.bounds(topic)  # it is connected
         await bench.stop()
         try:
             async with asyncio.timeout(45):
@@ -46,7 +48,6 @@ class AwayCases:
             assert [type(each) for each in told] == [BrokerUnavailableError] * 5
             assert isinstance(told[0], BrokerUnavailableError)
             assert told[0].outcome is Outcome.MAYBE_DONE
-            closing = await bench.open()
             async with asyncio.timeout(15):
                 await closing.close()
         finally:

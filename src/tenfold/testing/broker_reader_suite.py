@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from tenfold.ports.broker import Broker, Record, TopicSettings
+from tenfold.ports.broker import Broker, BrokerUnavailableError, Record, TopicSettings
 from tenfold.testing.broker_suite import (
     BrokerBench,
     bodies,
@@ -156,6 +156,8 @@ class ReaderCases:
         await read(reader, 1)
         await reader.close()
         await reader.close()
+        with pytest.raises(BrokerUnavailableError):
+            await reader.take(wait_s=0.1)
         unused = await broker.reader(topic, [0, 0])
         await unused.close()
         await broker.close()
@@ -167,12 +169,16 @@ class ReaderCases:
         tasks, threads = asyncio.all_tasks(), set(threading.enumerate())
         broker, topic = await made(bench)
         await fill(broker, topic, 0, ["one", "two"])
-        reader, waiting = [await broker.reader(topic, [0, 0]) for _ in range(2)]
+        reader = await broker.reader(topic, [0, 0])
         await read(reader, 1)
+        waiting = await broker.reader(topic, [each.after for each in await broker.bounds(topic)])
         taking = asyncio.create_task(waiting.take(wait_s=30, most=1))
-        await asyncio.wait([taking])
+        await asyncio.sleep(0.1)
         for each in (reader, waiting, broker):
             await each.close()
+        await asyncio.wait([taking])
+        assert isinstance(taking.exception(), BrokerUnavailableError)
+        taking = None  # type: ignore[assignment]
         async with asyncio.timeout(15):
             while True:
                 # The loop's own threads for blocking work stay with the loop.
@@ -187,7 +193,7 @@ class ReaderCases:
         taking = asyncio.create_task(reader.take(wait_s=30))
         await asyncio.sleep(0.1)
         async with asyncio.timeout(15):
-            taking.cancel()
-            await asyncio.wait([taking])
             await reader.close()
+            with pytest.raises(BrokerUnavailableError):
+                await taking
             await broker.close()

@@ -39,7 +39,7 @@ class Nobody:
 def broker(monkeypatch: pytest.MonkeyPatch) -> MemoryBroker:
     made = MemoryBroker()
 
-    async def open_it(settings: BrokerSettings) -> MemoryBroker:
+    def open_it(settings: BrokerSettings) -> MemoryBroker:
         return made
 
     monkeypatch.setattr("tenfold.runtimes.host.open_broker", open_it)

@@ -69,7 +69,11 @@ class KafkaBroker:
         try:
             self._admin: AdminClient | None = AdminClient(shared_config(url, timeout_s), logger=LOG)
         except KafkaException as error:
-            raise UserMistakeError(f"The broker's URL has a wrong setting: {error}") from error
+            raise UserMistakeError(
+                f"The broker's URL has a setting that librdkafka does not take: "
+                f"{error.args[0].str()}. Nothing was started. Correct what follows `?` in "
+                "`[topologies.X.broker] url`, or TENFOLD_BROKER_URL."
+            ) from error
         self._producer: KafkaProducer | None = None
         self._partitions: dict[str, int] = {}
 

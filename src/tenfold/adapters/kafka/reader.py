@@ -52,11 +52,11 @@ class KafkaReader:
 
     async def take(self, *, wait_s: float, most: int = 500) -> Sequence[Record]:
         """See `Reader.take`."""
-        if self._closed:
-            raise BrokerUnavailableError(f"The reader of topic {self._topic!r} was closed.")
         loop = asyncio.get_running_loop()
         until = loop.time() + wait_s
         while not self._ready:
+            if self._closed:
+                raise BrokerUnavailableError(f"The reader of topic {self._topic!r} was closed.")
             left_s = max(until - loop.time(), 0.0)
             if self._asked is None:
                 self._asked = self._thread.submit(self._fetch, left_s, most)
@@ -97,6 +97,7 @@ class KafkaReader:
 
     def _read(self, messages: list[Message]) -> list[Record]:
         found: list[Record] = []
+        failed: KafkaError | None = None
         for message in messages:
             error = message.error()
             if error is None:
@@ -104,8 +105,10 @@ class KafkaReader:
                 self._away = False
             elif error.code() in _AWAY:
                 self._away = True
-            elif not error.retriable() and not found:
-                raise unavailable(self._url, self._timeout_s, KafkaException(error))
+            else:
+                failed = failed or error
+        if failed is not None and not found:
+            raise unavailable(self._url, self._timeout_s, KafkaException(failed))
         return found
 
     def _look(self) -> None:

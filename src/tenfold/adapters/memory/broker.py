@@ -113,19 +113,24 @@ class MemoryReader:
     def __init__(self, topic: _Topic, offsets: Sequence[int]) -> None:
         self._topic = topic
         self._offsets = list(offsets)
+        self._closed = False
 
     async def take(self, *, wait_s: float, most: int = 500) -> Sequence[Record]:
         """See `Reader.take`."""
         try:
             async with asyncio.timeout(wait_s):
-                while not (found := self._next(most)):
+                while self._closed or not (found := self._next(most)):
+                    if self._closed:
+                        raise BrokerUnavailableError("The reader was closed.")
                     await self._topic.added.wait()
         except TimeoutError:
             return []
         return found
 
     async def close(self) -> None:
-        """See `Reader.close`: there is nothing to give back."""
+        """See `Reader.close`."""
+        self._closed = True
+        self._topic.wake()
 
     def _next(self, most: int) -> list[Record]:
         found: list[Record] = []

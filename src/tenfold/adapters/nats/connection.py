@@ -39,7 +39,7 @@ class Connection:
     """
 
     def __init__(self, url: str, timeout_s: float) -> None:
-        self._servers = [each if "://" in each else f"nats://{each}" for each in url.split(",")]
+        self._servers = _servers(url)
         self.timeout_s = timeout_s
         self._client: Client | None = None
         self._connecting = asyncio.Lock()
@@ -59,8 +59,7 @@ class Connection:
                         raise BrokerUnavailableError("The connection to NATS was closed here.")
                     if self._client is None or self._client.is_closed:
                         await self._connect()
-                    assert self._client is not None
-                    if self._client.is_connected:
+                    if self._client is not None and self._client.is_connected:
                         return self._client
                     self._up.clear()
                     await self._up.wait()
@@ -90,6 +89,9 @@ class Connection:
                 # A first connection that was given up goes on trying by itself otherwise.
                 await made.close()
                 raise
+            if self._closed:
+                await made.close()
+                return
             self._client = made
             await self._on_connected()
 
@@ -160,7 +162,18 @@ class Connection:
         self._up.set()
         client, self._client = self._client, None
         if client is not None:
-            await client.close()
+            try:
+                async with asyncio.timeout(self.timeout_s):
+                    await client.close()
+            except (NatsError, OSError, TimeoutError):
+                return  # it was lost meanwhile
+
+
+def _servers(url: str) -> list[str]:
+    """The servers of a URL, whose scheme and user are written once, for all of them."""
+    scheme, _, rest = url.partition("://")
+    user, at, hosts = rest.rpartition("@")
+    return [f"{scheme}://{user}{at}{host}" for host in hosts.split(",")]
 
 
 def _hidden(url: str) -> str:

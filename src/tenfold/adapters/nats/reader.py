@@ -24,7 +24,7 @@ from tenfold.adapters.nats.connection import Connection, JetStreamError
 from tenfold.adapters.nats.words import placed, read_headers, stream_of
 from tenfold.ports.broker import BrokerUnavailableError, Record
 
-__all__ = ["NatsReader", "moment"]
+__all__ = ["NatsReader"]
 
 _HELD_BYTES: Final = 8 * 1024 * 1024
 """What may lie here untaken; each partition is pulled for its share, one record at the least."""
@@ -38,7 +38,7 @@ _NS: Final = 1_000_000_000
 _START = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-def moment(at_ns: int) -> datetime:
+def _moment(at_ns: int) -> datetime:
     """A time of JetStream's, to the microsecond below."""
     return _START + timedelta(microseconds=at_ns // 1000)
 
@@ -96,7 +96,7 @@ class _Lane:
             Record(
                 partition=self.partition,
                 offset=place.sequence - 1,
-                at=moment(place.at_ns),
+                at=_moment(place.at_ns),
                 headers=read_headers(message.headers),
                 body=message.data,
             )

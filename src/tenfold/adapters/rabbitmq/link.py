@@ -138,7 +138,8 @@ class Link:
             _, late = await asyncio.wait(self._under_way, timeout=self.timeout_s)
             for task in late:
                 task.cancel()
-        await self._give_up()
+        async with self._opening:  # whoever is just making a connection makes it known first
+            await self._give_up()
 
     async def _give_up(self) -> None:
         connection, self._connection = self._connection, None
