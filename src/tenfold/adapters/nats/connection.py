@@ -56,10 +56,11 @@ class Connection:
             async with asyncio.timeout(self.timeout_s):
                 while True:
                     if self._closed:
-                        raise BrokerUnavailableError("The connection to NATS was closed here.")
+                        raise _closed_here()
                     if self._client is None or self._client.is_closed:
                         await self._connect()
-                    if self._client is not None and self._client.is_connected:
+                    assert self._client is not None
+                    if self._client.is_connected:
                         return self._client
                     self._up.clear()
                     await self._up.wait()
@@ -91,7 +92,7 @@ class Connection:
                 raise
             if self._closed:
                 await made.close()
-                return
+                raise _closed_here()
             self._client = made
             await self._on_connected()
 
@@ -167,6 +168,10 @@ class Connection:
                     await client.close()
             except (NatsError, OSError, TimeoutError):
                 return  # it was lost meanwhile
+
+
+def _closed_here() -> BrokerUnavailableError:
+    return BrokerUnavailableError("The connection to NATS was closed here.")
 
 
 def _servers(url: str) -> list[str]:
