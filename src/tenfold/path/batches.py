@@ -103,7 +103,7 @@ class Batches:
         at, done = after, 0
         for batch in decide_batches(page.rows, self._singly):
             at = await self._carry_on(follower, batch, at)
-            if at < batch[-1].seq:
+            if at != batch[-1].seq:  # it failed, or another process has come further than this page
                 break
             done += len(batch)
         lags_s = decide_ages(page.rows[:done], self._module.resources.clock.now())

@@ -21,9 +21,10 @@ import msgspec
 from tenfold.contracts.errors import TenfoldError
 from tenfold.contracts.structs import Struct
 from tenfold.path.attempts import error_text
+from tenfold.path.broker_places import seek, tails
 from tenfold.path.cloud_events import CloudEventCodec
-from tenfold.path.packs import Mark, decide_passage, read_mark
-from tenfold.ports.broker import Bounds, Broker, Reader, Record, TopicSettings
+from tenfold.path.packs import decide_passage, read_mark
+from tenfold.ports.broker import Broker, Reader, Record, TopicSettings
 from tenfold.ports.outbox import Log
 from tenfold.ports.records import OutboxPage, OutboxRow
 
@@ -33,13 +34,14 @@ _log = logging.getLogger("tenfold.broker_log")
 _MOST_ROWS: Final = 5_000
 """Rows that wait to be read before no more are taken, unless that is what it takes to go on."""
 _MOST_CURSORS: Final = 4
+"""Places that are read through the broker at once; who has another one reads the log."""
 _MOST_RECORDS: Final = 16
 """Packs that are taken at once."""
 _TAKE_S: Final = 30.0
-_PROBE_S: Final = 5.0
 _AGAIN_S: Final = (0.05, 2.0)
 _STILL_S: Final = 10.0
-"""After how long without news it is looked whether there should have been some."""
+"""After how long without news it is looked whether there should have been some, and after
+how long nobody has asked for a place that it is not kept open any more."""
 
 
 class BrokerLogParts(Struct):
@@ -66,6 +68,8 @@ class BrokerLog:
     def __init__(self, parts: BrokerLogParts) -> None:
         self._parts = parts
         self._cursors: list[_Cursor] = []
+        self._before = 0
+        """Up to where only the log has everything, as was seen when that was looked for."""
 
     async def epoch(self) -> str:
         """See `Log.epoch`: the module's own log says."""
@@ -89,41 +93,77 @@ class BrokerLog:
         Raises: BrokerUnavailableError where a place cannot be found; what the log raises.
         """
         cursor = next((each for each in self._cursors if each.covers(after)), None)
-        if cursor is None:
+        if cursor is None and after >= self._before:
             cursor = await self._open(after)
-            if cursor is None:
-                return await self._parts.log.read(after, names, limit)
+        if cursor is None:
+            return await self._read_log(after, names, limit)
         cursor.drop(after)
         page = cursor.page(after, frozenset(names), limit)
         if page is None:  # the broker lacks what comes next: the log has it
             await self._close(cursor)
-            return await self._parts.log.read(after, names, limit)
-        if not page.rows and cursor.stands_still() and await self._parts.log.head() > after:
-            # The topic may have been made anew, with offsets from the beginning.
+            return await self._read_log(after, names, limit)
+        if (
+            page.position == after
+            and cursor.stands_still()
+            and await self._parts.log.head() > after
+        ):
+            # The publisher may be away, or the topic was made anew, with its offsets.
+            _log.warning(
+                "For %g s nothing of %s has come from the broker, whose log has more: it is read "
+                "there. See that whoever hosts %s runs, and what it says of the broker.",
+                _STILL_S,
+                self._parts.module,
+                self._parts.module,
+            )
             await self._close(cursor)
+            return await self._read_log(after, names, limit)
+        if cursor.ends_at(page.position):
+            self._parts.on_news()
+        return page
+
+    async def _read_log(self, after: int, names: Sequence[str], limit: int) -> OutboxPage:
+        page = await self._parts.log.read(after, names, limit)
+        if page.position > after and len(page.rows) < limit:
+            # It has come to the end. Only who waits at the broker is told of what comes next.
             self._parts.on_news()
         return page
 
     async def rest(self) -> None:
         """Give back what it holds of the broker; the next read begins anew."""
+        self._before = 0
         while self._cursors:
             await self._close(self._cursors[-1])
 
     async def _open(self, after: int) -> _Cursor | None:
         """A cursor at a position; None where the broker does not have all that follows it."""
         parts = self._parts
+        for idle in [each for each in self._cursors if each.idle()]:
+            await self._close(idle)
+        if len(self._cursors) >= _MOST_CURSORS:
+            return None
         epoch = await parts.log.epoch()
         await parts.broker.ensure(parts.topic, parts.topics)
-        bounds = await parts.broker.bounds(parts.topic)
-        found = await _seek(parts.broker, parts.topic, bounds, after, epoch)
-        if found is None:
+        found = await seek(parts.broker, parts.topic, after, epoch)
+        if found.offsets is None:
+            self._before = found.before
             return None
-        reader = await parts.broker.reader(parts.topic, found)
-        cursor = _Cursor(parts, reader, epoch, after, len(found))
-        while len(self._cursors) >= _MOST_CURSORS:
-            await self._close(self._cursors[0])
+        if found.ends and await self._forgot(found.ends, epoch):
+            head = await parts.log.head()
+            if head > after:
+                self._before = head
+                return None
+        reader = await parts.broker.reader(parts.topic, found.offsets)
+        cursor = _Cursor(parts, reader, epoch, after, len(found.offsets))
         self._cursors.append(cursor)
         return cursor
+
+    async def _forgot(self, ends: frozenset[int], epoch: str) -> bool:
+        """Whether nothing tells, in some partition at whose end a reader would wait, how far it
+        is published: the topic is new, or all was forgotten by age. What is in the log already
+        may then never come."""
+        newest, _ = await tails(self._parts.broker, self._parts.topic)
+        marks = [newest[n] for n in ends]
+        return any(mark is None or mark.epoch != epoch for mark in marks)
 
     async def _close(self, cursor: _Cursor) -> None:
         self._cursors.remove(cursor)
@@ -144,7 +184,7 @@ class _Cursor:
         self._rows: list[deque[OutboxRow]] = [deque() for _ in range(partitions)]
         self._count = 0
         self._gap = False
-        self._moved_s = asyncio.get_running_loop().time()
+        self._asked_s = self._moved_s = asyncio.get_running_loop().time()
         self._room = asyncio.Event()
         self._room.set()
         self._task = asyncio.create_task(self._pump(), name=f"broker log of {parts.module}")
@@ -154,12 +194,20 @@ class _Cursor:
         return self._base <= after <= max(self._given, self._base)
 
     def stands_still(self) -> bool:
-        """Whether nothing has come for long; true once, then not for as long again."""
+        """Whether it has not come on for long; true once, then not for as long again."""
         now_s = asyncio.get_running_loop().time()
         if now_s - self._moved_s < _STILL_S:
             return False
         self._moved_s = now_s
         return True
+
+    def ends_at(self, position: int) -> bool:
+        """Whether nothing comes from here after a position, since something is missing there."""
+        return self._gap and position >= min(self._reached)
+
+    def idle(self) -> bool:
+        """Whether nobody has asked for its place for long."""
+        return asyncio.get_running_loop().time() - self._asked_s > _STILL_S
 
     def drop(self, upto: int) -> None:
         """Forget what was delivered: the reader has come to `upto`."""
@@ -172,6 +220,7 @@ class _Cursor:
 
     def page(self, after: int, names: frozenset[str], limit: int) -> OutboxPage | None:
         """The next rows of these names; None where something is missing before the next."""
+        self._asked_s = asyncio.get_running_loop().time()
         ready = min(self._reached)
         rows: list[OutboxRow] = []
         for row in heapq.merge(*self._rows, key=lambda row: row.seq):
@@ -182,6 +231,8 @@ class _Cursor:
         position = rows[-1].seq if len(rows) >= limit else max(ready, after)
         if not rows and position == after and self._gap:
             return None
+        if position > after:
+            self._moved_s = self._asked_s
         self._given = max(self._given, position)
         return OutboxPage(rows=rows, position=position)
 
@@ -198,22 +249,23 @@ class _Cursor:
                 await self._room.wait()
                 records = await self._reader.take(wait_s=_TAKE_S, most=_MOST_RECORDS)
                 failures = 0
-            except TenfoldError as error:
+            except Exception as error:  # whatever an adapter raises: nothing else would go on
                 failures += 1
                 _log.warning(
                     "The events of %s could not be read from the broker; it goes on at the same "
                     "place. %s",
                     self._parts.module,
                     error_text(error),
+                    exc_info=None if isinstance(error, TenfoldError) else error,
                 )
                 await asyncio.sleep(min(_AGAIN_S[0] * 2.0**failures, _AGAIN_S[1]))
                 continue
-            if records:
-                self._moved_s = asyncio.get_running_loop().time()
             before = min(self._reached)
             for record in records:
                 self._add(record)
             self._make_room()
+            if min(self._reached) > before:
+                self._moved_s = asyncio.get_running_loop().time()
             if self._gap or min(self._reached) > before:
                 self._parts.on_news()
 
@@ -224,15 +276,26 @@ class _Cursor:
         if mark is None or mark.epoch != self._epoch or self._gap:
             return
         reached = self._reached[partition]
-        passage = decide_passage(reached, mark)
+        passage = decide_passage(reached, len(self._reached), mark)
         if passage == "gap":
             _log.error(
-                "The broker lacks events of %s between %d and %d, which it had acknowledged or "
-                "did not keep for long enough. They are read from the log of %s itself. See the "
-                "broker's durability and `retain_s`.",
+                "The broker lacks events of %s between %d and %d: it lost them, did not keep them "
+                "for long enough, or could not take them. They are read from the log of %s itself. "
+                "See the broker's durability, `retain_s`, and what the publisher says.",
                 self._parts.module,
                 reached,
                 mark.after,
+                self._parts.module,
+            )
+            self._gap = True
+        elif passage == "grown":
+            _log.warning(
+                "Topic %s is read in %d partitions, and its publisher has put events of %s into "
+                "%d. What has come in between is read from the log of %s itself.",
+                self._parts.topic,
+                len(self._reached),
+                self._parts.module,
+                mark.of,
                 self._parts.module,
             )
             self._gap = True
@@ -263,76 +326,3 @@ class _Cursor:
             self._room.clear()
         else:
             self._room.set()
-
-
-async def _seek(
-    broker: Broker, topic: str, bounds: Sequence[Bounds], after: int, epoch: str
-) -> list[int] | None:
-    """The offset of each partition from which on all that follows a position is there.
-
-    Bisects, with one record read of each partition at every step, since offsets say nothing
-    of positions.
-
-    Returns: None where the first that is kept begins later.
-    """
-    low = [each.first for each in bounds]
-    high = [each.after for each in bounds]
-    # The pack at `low` or before it begins at or below the position; that at `high` ends above.
-    open_ = {n for n in range(len(bounds)) if low[n] < high[n]}
-    while open_:
-        middle = [
-            (low[n] + high[n]) // 2 if n in open_ else each.after for n, each in enumerate(bounds)
-        ]
-        found = await _probe(broker, topic, middle, open_)
-        for n in sorted(open_):
-            record = found.get(n)
-            mark = None if record is None else read_mark(record.headers)
-            if record is None or record.offset >= high[n] or _passes(mark, after, epoch):
-                high[n] = middle[n]
-            else:
-                low[n] = record.offset + 1
-            if low[n] >= high[n]:
-                open_.discard(n)
-    return None if await _lacks(broker, topic, bounds, high, after, epoch) else high
-
-
-def _passes(mark: Mark | None, after: int, epoch: str) -> bool:
-    return mark is not None and mark.epoch == epoch and mark.upto > after
-
-
-async def _lacks(
-    broker: Broker,
-    topic: str,
-    bounds: Sequence[Bounds],
-    offsets: Sequence[int],
-    after: int,
-    epoch: str,
-) -> bool:
-    """Whether what follows a position is not all in what begins at these offsets."""
-    there = {n for n, each in enumerate(bounds) if offsets[n] < each.after}
-    found = await _probe(broker, topic, offsets, there)
-    for record in found.values():
-        mark = read_mark(record.headers)
-        if mark is not None and mark.epoch == epoch and mark.after > after:
-            return True
-    return False
-
-
-async def _probe(
-    broker: Broker, topic: str, offsets: Sequence[int], wanted: set[int]
-) -> dict[int, Record]:
-    """The first record of each of these partitions from an offset on."""
-    found: dict[int, Record] = {}
-    if not wanted:
-        return found
-    reader = await broker.reader(topic, offsets)
-    try:
-        loop = asyncio.get_running_loop()
-        until = loop.time() + _PROBE_S
-        while wanted - found.keys() and (left_s := until - loop.time()) > 0:
-            for record in await reader.take(wait_s=left_s):
-                if record.partition in wanted:
-                    found.setdefault(record.partition, record)
-    finally:
-        await reader.close()
-    return found

@@ -22,6 +22,7 @@ __all__ = [
     "Plan",
     "decide_packs",
     "decide_passage",
+    "halves",
     "mark_headers",
     "read_mark",
 ]
@@ -30,11 +31,15 @@ _BRACKETS: Final = 2
 
 
 class Mark(Struct):
-    """The stretch of a log that a pack stands for, and which log it is."""
+    """The stretch of a log that a pack stands for, and which log it is.
+
+    `of` is among how many partitions its publisher put the events of that stretch.
+    """
 
     epoch: str
     after: int
     upto: int
+    of: int
 
 
 class Packable(Struct):
@@ -86,25 +91,50 @@ def _split(
     return packs
 
 
-def decide_passage(reached: int, mark: Mark) -> Literal["old", "new", "gap"]:
+def halves(plan: Plan, events: Sequence[Packable]) -> list[Plan]:
+    """A pack of several events as two."""
+    middle = len(plan.events) // 2
+    end = events[plan.events[middle - 1]].seq
+    return [
+        Plan(after=plan.after, upto=end, events=plan.events[:middle]),
+        Plan(after=end, upto=plan.upto, events=plan.events[middle:]),
+    ]
+
+
+def decide_passage(
+    reached: int, partitions: int, mark: Mark
+) -> Literal["old", "new", "gap", "grown"]:
     """What a reader that has reached a position in a partition does with its next pack.
 
-    Returns: `old` where it has it all, `gap` where something before it is missing, else
-        `new`: of its events those after the position are.
+    Args:
+        partitions: how many it reads, and merges.
+
+    Returns: `old` where it has it all, `gap` where something before it is missing, `grown`
+        where some of the stretch lies in partitions that it does not read, else `new`: of
+        its events those after the position are.
     """
     if mark.upto <= reached:
         return "old"
+    if mark.of != partitions:
+        return "grown"
     return "gap" if mark.after > reached else "new"
 
 
 def mark_headers(mark: Mark) -> dict[str, str]:
     """A mark as headers of a record."""
-    return {"epoch": mark.epoch, "after": str(mark.after), "upto": str(mark.upto)}
+    return {
+        "epoch": mark.epoch,
+        "after": str(mark.after),
+        "upto": str(mark.upto),
+        "of": str(mark.of),
+    }
 
 
 def read_mark(headers: Mapping[str, str]) -> Mark | None:
     """The mark of a record; None where it has none, so that it is nothing of ours."""
-    epoch, after, upto = (headers.get(name, "") for name in ("epoch", "after", "upto"))
-    if not epoch or not after.isdecimal() or not upto.isdecimal():
+    epoch = headers.get("epoch", "")
+    numbers = [headers.get(name, "") for name in ("after", "upto", "of")]
+    if not epoch or not all(number.isdecimal() for number in numbers):
         return None
-    return Mark(epoch=epoch, after=int(after), upto=int(upto))
+    after, upto, of = map(int, numbers)
+    return Mark(epoch=epoch, after=after, upto=upto, of=of)

@@ -4,33 +4,46 @@
 
 The position is written after the broker has kept a round, so a kill between the two
 publishes the round again, which readers know by its stretch (`packs`). What the broker
-lost of what it had acknowledged, it is given again: before it begins, and after every
-failure, the publisher looks how far each partition really goes.
+lost of what it had acknowledged, it is given again: before it begins, after every failure,
+and now and then, the publisher looks how many partitions there are and how far each really
+goes.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable, Sequence
+from collections import deque
+from collections.abc import Sequence
 from typing import Final
 
 from tenfold.contracts.structs import Struct
+from tenfold.path.broker_places import tails
 from tenfold.path.carrying import MOST, decide_ages
 from tenfold.path.cloud_events import CONTENT_TYPE, CloudEventCodec
-from tenfold.path.packs import Mark, Packable, Plan, decide_packs, mark_headers, read_mark
+from tenfold.path.packs import Mark, Packable, Plan, decide_packs, halves, mark_headers
 from tenfold.path.relay import Feed
 from tenfold.ports.broker import Broker, TopicSettings
 from tenfold.ports.clock import Clock
-from tenfold.ports.outbox import Log
+from tenfold.ports.outbox import Outbox
 from tenfold.ports.queue import Queue
 from tenfold.ports.records import Delivery, OutboxPage
 from tenfold.ports.transfer import Carried, Follower
 
-__all__ = ["Publishing", "PublishingParts", "decide_begin", "publisher_feed", "tails", "topic_of"]
+__all__ = [
+    "PUBLISHER",
+    "Publishing",
+    "PublishingParts",
+    "decide_begin",
+    "publisher_feed",
+    "topic_of",
+]
 
 _log = logging.getLogger("tenfold.publisher")
-_TAIL_S: Final = 5.0
+PUBLISHER: Final = "tenfold:broker"
+"""Whose place in a log the publisher's is. No handler can have its name."""
+_LOOK_S: Final = 60.0
+"""After how long it looks again how far the broker really has come."""
 
 
 class PublishingParts(Struct):
@@ -42,7 +55,7 @@ class PublishingParts(Struct):
 
     product: str
     module: str
-    outbox: Log
+    outbox: Outbox
     queue: Queue
     broker: Broker
     topics: TopicSettings
@@ -56,9 +69,13 @@ def topic_of(product: str, module: str) -> str:
     return f"{plain}.{module}"
 
 
-def publisher_feed(module: str, events: Iterable[str]) -> Feed:
-    """What a relay follows to publish a module's events. No handler can have its name."""
-    return Feed(handler="tenfold:broker", source=module, events=tuple(events))
+def publisher_feed(module: str) -> Feed:
+    """What a relay follows to publish a module's events: all of them.
+
+    During a roll-out whoever publishes may be older code than what has published into the
+    log, and not know the names of all that is in it.
+    """
+    return Feed(handler=PUBLISHER, source=module, events=(), start="kept")
 
 
 def decide_begin(stored: int, kept: list[Mark | None], fresh: bool, epoch: str) -> int:
@@ -80,29 +97,6 @@ def decide_begin(stored: int, kept: list[Mark | None], fresh: bool, epoch: str) 
     return 0 if any(kept) else stored  # of another log, or trimmed by age
 
 
-async def tails(broker: Broker, topic: str) -> tuple[list[Mark | None], bool]:
-    """The newest mark of each partition, and whether the topic never had a record.
-
-    Raises: BrokerUnavailableError.
-    """
-    bounds = await broker.bounds(topic)
-    marks: list[Mark | None] = [None] * len(bounds)
-    waiting = {n for n, each in enumerate(bounds) if each.after > each.first}
-    fresh = all(each.after == 0 for each in bounds)
-    if not waiting:
-        return marks, fresh
-    reader = await broker.reader(topic, [max(each.first, each.after - 1) for each in bounds])
-    try:
-        until = asyncio.get_running_loop().time() + _TAIL_S
-        while waiting and (left_s := until - asyncio.get_running_loop().time()) > 0:
-            for record in await reader.take(wait_s=left_s):
-                marks[record.partition] = read_mark(record.headers) or marks[record.partition]
-                waiting.discard(record.partition)
-    finally:
-        await reader.close()
-    return marks, fresh
-
-
 class Publishing:
     """Implements `Transfer` from a module's log to the broker: what it carries, it publishes.
 
@@ -113,9 +107,10 @@ class Publishing:
     def __init__(self, parts: PublishingParts) -> None:
         self._parts = parts
         self._topic = topic_of(parts.product, parts.module)
-        self._key = publisher_feed(parts.module, ()).key
+        self._key = publisher_feed(parts.module).key
         self._at: int | None = None
         """Up to where the broker has all; None where that is to be seen anew."""
+        self._looked_s = 0.0
         self._epoch = ""
         self._partitions = 0
         self.published = 0
@@ -131,10 +126,13 @@ class Publishing:
 
         Raises: BrokerUnavailableError and what stores raise: it waits in the outbox then.
         """
-        (follower,) = followers
+        now_s = asyncio.get_running_loop().time()
         try:
-            at = after if after == self._at else await self._begin(after)
-            page = await self._parts.outbox.read(at, follower.events, min(limit, MOST))
+            at = after
+            if after != self._at or now_s - self._looked_s > _LOOK_S:
+                at = await self._begin(after)
+                self._looked_s = now_s
+            page = await self._parts.outbox.read(at, None, min(limit, MOST))
             if page.rows:
                 await self._publish(page, at)
                 moved = {self._key: page.position}
@@ -193,8 +191,32 @@ class Publishing:
         self.published += len(page.rows)
 
     async def _append(self, partition: int, packs: list[Plan], events: list[Packable]) -> None:
-        for plan in packs:
-            mark = Mark(epoch=self._epoch, after=plan.after, upto=plan.upto)
-            headers = {"content-type": CONTENT_TYPE, **mark_headers(mark)}
-            body = self._parts.codec.join([events[n].body for n in plan.events])
-            await self._parts.broker.append(self._topic, partition, headers, body)
+        waiting = deque(packs)
+        while waiting:
+            plan = waiting.popleft()
+            try:
+                await self._append_one(partition, plan, events)
+            except ValueError as error:
+                if len(plan.events) > 1:  # the topic was made by others, for smaller records
+                    waiting.extendleft(reversed(halves(plan, events)))
+                    continue
+                if not plan.events:
+                    raise
+                _log.error(
+                    "Event %d of %s does not go through the broker: %s Subscribers read it from "
+                    "the log of %s. Publish large things as a blob's name, or let the topic take "
+                    "larger records, and set `max_record_bytes`.",
+                    events[plan.events[0]].seq,
+                    self._parts.module,
+                    error,
+                    self._parts.module,
+                )
+                # A gap, which readers fill from the log.
+                gap = Plan(after=plan.upto, upto=plan.upto, events=())
+                await self._append_one(partition, gap, events)
+
+    async def _append_one(self, partition: int, plan: Plan, events: list[Packable]) -> None:
+        mark = Mark(epoch=self._epoch, after=plan.after, upto=plan.upto, of=self._partitions)
+        headers = {"content-type": CONTENT_TYPE, **mark_headers(mark)}
+        body = self._parts.codec.join([events[n].body for n in plan.events])
+        await self._parts.broker.append(self._topic, partition, headers, body)

@@ -42,7 +42,8 @@ _HELD_S = (0.002, 0.25)
 class Feed(Struct):
     """One subscription as the relay serves it.
 
-    `start` is where it begins when it has no position yet. A `paced` feed is one
+    `start` is where it begins when it has no position yet; one that begins with what is
+    `kept` has no use for what was forgotten before. A `paced` feed is one
     that catches up beside the others: it never has more than a window of the log
     in the queue. One with a `batch` is handled in batches, past the queue.
     """
@@ -51,7 +52,7 @@ class Feed(Struct):
     source: str
     events: tuple[str, ...]
     generation: int = 1
-    start: Literal["now", "beginning"] = "beginning"
+    start: Literal["now", "beginning", "kept"] = "beginning"
     priority: int = 0
     paced: bool = False
     batch: int | None = None

@@ -14,6 +14,7 @@ from datetime import timedelta
 
 from tenfold.contracts.structs import Struct
 from tenfold.path.attempts import error_text
+from tenfold.path.publishing import PUBLISHER
 from tenfold.path.relay import Feed, Relay
 from tenfold.ports.clock import Clock
 from tenfold.ports.outbox import Outbox
@@ -42,10 +43,15 @@ class Retained(Struct):
 
 
 class RetentionParts(Struct):
-    """What retention works with. `inbox_days` is how long an effect is remembered."""
+    """What retention works with.
+
+    `inbox_days` is how long an effect is remembered. Where nothing is published to a broker
+    any more (`published`), the place that a publisher had holds no log.
+    """
 
     modules: Mapping[str, Retained]
     clock: Clock
+    published: bool = True
     inbox_days: int = 7
     every_s: float = 3600.0
 
@@ -93,7 +99,11 @@ class Retention:
             if module.relay is not None:
                 await module.relay.store_positions()
                 followers.update((name, feed.key) for feed in module.relay.feeds)
-            places = await module.queue.positions()
+            places = {
+                key: place
+                for key, place in (await module.queue.positions()).items()
+                if self._parts.published or key.handler != PUBLISHER
+            }
             stored.update(((name, key), place) for key, place in places.items())
             # Which generations another service follows with, only its places say.
             begun = {(key.handler, key.source) for key in places}

@@ -50,6 +50,10 @@ class Log(Protocol):
 class Outbox(Log, Protocol):
     """One module's outbox, where it is written. Rows are written only by its units of work."""
 
+    async def read(self, after: int, names: Sequence[str] | None, limit: int) -> OutboxPage:
+        """See `Log.read`; None as the names reads all events, whatever they are called."""
+        ...
+
     async def has(self, names: Sequence[str], order_key: str, tenant: str) -> bool:
         """Whether an event of one of these names with this order key was published."""
         ...

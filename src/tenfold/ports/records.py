@@ -77,6 +77,10 @@ class PlaceMove(Struct):
     after: int
     upto: int
 
+    def __post_init__(self) -> None:
+        if self.upto <= self.after:
+            raise ValueError(f"A place moves forward, not from {self.after} to {self.upto}")
+
 
 class QueueEntry(Struct):
     """One piece of background work on its way into a queue.

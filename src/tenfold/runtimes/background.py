@@ -173,6 +173,7 @@ class BackgroundWork:
             RetentionParts(
                 modules={name: self._retained(name) for name in self._opened},
                 clock=self._around.clock,
+                published=self.brokered is not None,
             )
         )
         self._retention.start()

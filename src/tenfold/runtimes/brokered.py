@@ -72,7 +72,7 @@ class Brokered:
                 clock=self._around.clock,
             )
         )
-        return made, publisher_feed(name, events)
+        return made, publisher_feed(name)
 
     def log(
         self, source: str, opened: OpenedModule, names: Iterable[str], on_news: Callable[[], None]

@@ -85,6 +85,26 @@ class BatchCases:
         assert await bench.audit.notes("a") == ["1,2"]
         assert late.position == await bench.host.modules["ledger"].outbox.head()
 
+    async def test_who_is_far_behind_leaves_every_tenants_batches_to_who_had_them(
+        self, bench: ProbeBench, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        other = bench.host.proxy(Ledger, tenant="other")
+        await bench.ledger.meter("a", [1, 2])
+        await other.meter("a", [3])
+        await bench.ledger.meter("a", [4])
+
+        async def there() -> bool:
+            return ",".join(await bench.audit.notes("a")) == "1,2,4"
+
+        await _until(bench, there)
+        late = await _another(bench).carry([_FOLLOWER], 0, 9)
+        assert late.position == await bench.host.modules["ledger"].outbox.head()
+        assert ",".join(await bench.audit.notes("a")) == "1,2,4"
+        assert await bench.host.proxy(Audit, tenant="other").notes("a") == ["3"]
+        places = await bench.host.modules["audit"].queue.positions()
+        assert {p for key, p in places.items() if key.handler == "metered"} == {late.position}
+        assert "failed" not in caplog.text
+
     async def test_of_two_at_once_each_batch_is_handled_by_one(self, bench: ProbeBench) -> None:
         others = [_another(bench) for _ in range(2)]
         await bench.ledger.meter("a", list(range(20, 35)))

@@ -83,6 +83,14 @@ class OutboxCases:
         both = await bench.outbox.read(0, ["Paid", "Placed"], 10)
         assert [row.message_id for row in both.rows] == ["a", "b", "c"]
 
+    async def test_all_are_read_where_no_names_are_given(self, bench: OutboxBench) -> None:
+        await bench.publish([event(n, bench, name=n.upper()) for n in "abc"])
+        first = await bench.outbox.read(0, None, 2)
+        assert [row.name for row in first.rows] == ["A", "B"]
+        rest = await bench.outbox.read(first.position, None, 2)
+        assert [row.name for row in rest.rows] == ["C"]
+        assert rest.position == await bench.outbox.head()
+
     async def test_pages_join_without_gap_or_repeat(self, bench: OutboxBench) -> None:
         await bench.publish(
             [event(str(i), bench, name="Paid" if i % 3 else "Placed") for i in range(20)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -19,7 +19,9 @@ from tenfold.path.stops import Stop
 from tenfold.ports.broker import Broker, TopicSettings
 from tenfold.ports.records import EventRecord
 from tests.conformance.sqlite_bench import SqliteBench
-from tests.unit.background.conftest import Crew
+
+if TYPE_CHECKING:
+    from tests.unit.background.conftest import Crew
 
 WORK = Feed(handler="work", source="orders", events=("Placed",))
 CODEC = CloudEventCodec("shop", "orders", {})
@@ -27,12 +29,14 @@ TOPIC = topic_of("shop", "orders")
 TOPICS = TopicSettings(partitions=3)
 
 
-def placed(number: int, bench: SqliteBench, name: str = "Placed") -> EventRecord:
+def placed(
+    number: int, bench: SqliteBench, name: str = "Placed", payload: Any = None
+) -> EventRecord:
     envelope = Envelope(
         id=f"m{number}",
         kind=Kind.EVENT,
         target=name,
-        payload={"number": number},
+        payload=payload or {"number": number},
         principal=OPERATOR,
         tenant="main",
         trace=TraceContext(trace_id="1" * 32, span_id="2" * 16),
@@ -54,7 +58,7 @@ class Publisher(Relay):
 
     def __init__(self, parts: PublishingParts, worker: Worker) -> None:
         self.publishing = Publishing(parts)
-        self.feed = publisher_feed(parts.module, ("Placed", "Paid"))
+        self.feed = publisher_feed(parts.module)
         relay = RelayParts(
             module="broker",
             queue=parts.queue,
@@ -109,7 +113,7 @@ class Line:
     def worker(self) -> Worker:
         return self.crew.workers[0] if self.crew.workers else self.crew.worker()
 
-    def log(self, broker: Broker | None = None) -> BrokerLog:
+    def log(self, broker: Broker | None = None, name: str = "Placed") -> BrokerLog:
         made = BrokerLog(
             BrokerLogParts(
                 module="orders",
@@ -118,7 +122,7 @@ class Line:
                 broker=broker or self.broker,
                 log=self.source.outbox,
                 codec=CODEC,
-                names=frozenset({"Placed"}),
+                names=frozenset({name}),
                 on_news=self.news.set,
             )
         )

@@ -15,6 +15,7 @@ from tenfold.path.stops import Stop
 from tenfold.ports.clock import RandomIds
 from tenfold.ports.records import Claimed
 from tests.conformance.sqlite_bench import SqliteBench
+from tests.unit.background.broker_line import Line
 
 Handle = Callable[[Claimed, int], Awaitable[None]]
 
@@ -65,3 +66,15 @@ async def crew(bench: SqliteBench) -> AsyncIterator[Crew]:
     async with asyncio.timeout(10):
         for worker in made.workers:
             await worker.drain(0.01)
+
+
+@pytest.fixture
+async def line(tmp_path: Path, crew: Crew) -> AsyncIterator[Line]:
+    source = SqliteBench(tmp_path / "orders.db")
+    source.clock = crew.bench.clock
+    made = Line(source, crew)
+    yield made
+    for log in made.logs:
+        await log.rest()
+    await made.broker.close()
+    source.close()

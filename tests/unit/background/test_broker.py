@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Iterator, Mapping
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -15,28 +14,9 @@ from tenfold.adapters.memory.broker import MemoryBroker
 from tenfold.path.packs import Mark, mark_headers
 from tenfold.path.publishing import publisher_feed
 from tenfold.ports.broker import Broker, BrokerUnavailableError, TopicSettings
-from tests.conformance.sqlite_bench import SqliteBench
 from tests.unit.background.broker_line import CODEC, TOPIC, TOPICS, Line
-from tests.unit.background.conftest import Crew
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture
-def source(tmp_path: Path, bench: SqliteBench) -> Iterator[SqliteBench]:
-    made = SqliteBench(tmp_path / "orders.db")
-    made.clock = bench.clock
-    yield made
-    made.close()
-
-
-@pytest.fixture
-async def line(source: SqliteBench, crew: Crew) -> AsyncIterator[Line]:
-    made = Line(source, crew)
-    yield made
-    for log in made.logs:
-        await log.rest()
-    await made.broker.close()
 
 
 async def test_events_come_by_the_broker_each_once_and_in_the_logs_order(line: Line) -> None:
@@ -96,7 +76,7 @@ async def test_what_was_published_but_not_noted_is_published_again_and_carried_o
     killed = line.publisher(queue=Forgetful(line.source.session, line.source.clock))
     with pytest.raises(OSError, match="killed"):
         await killed.step()
-    assert (await line.source.queue.positions())[publisher_feed("orders", ()).key] == 0
+    assert (await line.source.queue.positions())[publisher_feed("orders").key] == 0
     relay = line.relay()
     await line.reach(relay, 10)
     await line.publish(5)
@@ -167,7 +147,7 @@ async def test_a_gap_in_the_broker_is_filled_from_the_log(
     # A stretch that nobody published: as if the broker had lost it in between.
     epoch = await line.source.outbox.epoch()
     rows = (await line.source.outbox.read(8, ["Placed"], 10)).rows
-    headers = mark_headers(Mark(epoch=epoch, after=8, upto=10))
+    headers = mark_headers(Mark(epoch=epoch, after=8, upto=10, of=3))
     body = CODEC.join([CODEC.encode(row) for row in rows])
     for partition in range(3):
         await line.broker.append(TOPIC, partition, headers, body if not partition else b"[]")
@@ -187,7 +167,7 @@ async def test_a_record_that_is_no_batch_is_told_and_made_up_for(
     await line.broker.ensure(TOPIC, TOPICS)
     epoch = await line.source.outbox.epoch()
     for partition in range(3):
-        headers = mark_headers(Mark(epoch=epoch, after=0, upto=5))
+        headers = mark_headers(Mark(epoch=epoch, after=0, upto=5, of=3))
         await line.broker.append(TOPIC, partition, headers, b"spoilt")
     relay = line.relay()
     await line.reach(relay, 5)
@@ -200,7 +180,7 @@ async def test_what_others_put_into_the_topic_is_passed_over(line: Line) -> None
     await line.broker.ensure(TOPIC, TOPICS)
     for partition in range(3):
         await line.broker.append(TOPIC, partition, {"who": "somebody"}, b"hello")
-        old = mark_headers(Mark(epoch="another log", after=0, upto=900))
+        old = mark_headers(Mark(epoch="another log", after=0, upto=900, of=3))
         await line.broker.append(TOPIC, partition, old, b"[]")
     relay = line.relay()
     publisher = line.publisher()
@@ -266,7 +246,7 @@ async def test_a_subscriber_from_before_all_that_the_broker_keeps_reads_the_log(
     await line.broker.ensure(TOPIC, TOPICS)
     epoch = await line.source.outbox.epoch()
     for partition in range(3):
-        headers = mark_headers(Mark(epoch=epoch, after=6, upto=6))
+        headers = mark_headers(Mark(epoch=epoch, after=6, upto=6, of=3))
         await line.broker.append(TOPIC, partition, headers, b"[]")
     again = line.publisher()
     await again.step()

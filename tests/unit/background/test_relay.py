@@ -8,14 +8,23 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, cast
 
+import msgspec
 import pytest
 
 from tenfold.path.carrying import decide_entries
+from tenfold.path.publishing import publisher_feed
 from tenfold.path.relay import Feed, Relay, RelayLimits, RelayParts
 from tenfold.path.retention import Retained, Retention, RetentionParts, decide_trim
 from tenfold.path.stops import Stop
 from tenfold.ports.outbox import Outbox
-from tenfold.ports.records import Claimed, InboxKey, OutboxPage, OutboxRow, SubscriptionKey
+from tenfold.ports.records import (
+    Claimed,
+    Delivery,
+    InboxKey,
+    OutboxPage,
+    OutboxRow,
+    SubscriptionKey,
+)
 from tenfold.ports.transfer import Carried, Follower
 from tenfold.testing.outbox_suite import event
 from tests.conformance.sqlite_bench import SqliteBench
@@ -212,6 +221,32 @@ async def test_the_outbox_is_kept_for_the_subscribers_of_other_services(
     await relay.step()
     await relay.store_positions()
     assert await Retention(parts).trim() == {"orders": 2}
+
+
+async def test_the_place_of_a_publisher_holds_the_outbox_while_there_is_a_broker(
+    crew: Crew, source: SqliteBench
+) -> None:
+    await source.publish([event("a", source), event("b", source)])
+    place = {publisher_feed("orders").key: 1}
+    await source.queue.deliver(Delivery(entries=[], positions=place))
+    own = Retained(outbox=source.outbox, queue=source.queue, relay=None, retain_days=1)
+    parts = RetentionParts(modules={"orders": own}, clock=crew.bench.clock)
+    crew.bench.clock.jump(timedelta(days=8).total_seconds())
+    assert await Retention(parts).trim() == {"orders": 1}
+    without = msgspec.structs.replace(parts, published=False)
+    assert await Retention(without).trim() == {"orders": 1}
+
+
+async def test_a_publisher_that_begins_with_what_is_kept_misses_nothing(
+    crew: Crew, source: SqliteBench, caplog: pytest.LogCaptureFixture
+) -> None:
+    await source.publish([event("a", source), event("b", source)])
+    crew.bench.clock.jump(timedelta(days=8).total_seconds())
+    await source.outbox.trim(crew.bench.clock.now(), 1)
+    await relay_of(crew, source, publisher_feed("orders")).step()
+    assert caplog.text == ""
+    await relay_of(crew, source, WORK).step()
+    assert "was trimmed up to event 1" in caplog.text
 
 
 def test_what_may_be_forgotten_ends_at_the_slowest_subscriber() -> None:

@@ -9,8 +9,10 @@ from hypothesis import strategies as st
 from tenfold.path.packs import (
     Mark,
     Packable,
+    Plan,
     decide_packs,
     decide_passage,
+    halves,
     mark_headers,
     read_mark,
 )
@@ -74,11 +76,25 @@ def test_an_event_larger_than_a_pack_travels_alone() -> None:
     ],
 )
 def test_a_pack_is_known_by_its_stretch(reached: int, after: int, upto: int, passage: str) -> None:
-    assert decide_passage(reached, Mark(epoch="e", after=after, upto=upto)) == passage
+    assert decide_passage(reached, 3, Mark(epoch="e", after=after, upto=upto, of=3)) == passage
+
+
+@pytest.mark.parametrize(("reached", "passage"), [(4, "grown"), (5, "old")])
+def test_a_pack_that_is_one_of_more_than_are_read_is_told(reached: int, passage: str) -> None:
+    assert decide_passage(reached, 3, Mark(epoch="e", after=4, upto=5, of=4)) == passage
+
+
+def test_a_pack_of_several_events_is_parted_into_two() -> None:
+    rows = events(2, 4, 6, 8, 10)
+    plan = Plan(after=1, upto=12, events=(0, 1, 3))
+    assert halves(plan, rows) == [
+        Plan(after=1, upto=2, events=(0,)),
+        Plan(after=2, upto=12, events=(1, 3)),
+    ]
 
 
 def test_a_mark_travels_in_headers() -> None:
-    mark = Mark(epoch="e", after=3, upto=9)
+    mark = Mark(epoch="e", after=3, upto=9, of=4)
     assert read_mark({**mark_headers(mark), "content-type": "x"}) == mark
 
 
@@ -86,10 +102,11 @@ def test_a_mark_travels_in_headers() -> None:
     "headers",
     [
         {},
-        {"epoch": "", "after": "1", "upto": "2"},
-        {"epoch": "e", "after": "-1", "upto": "2"},
-        {"epoch": "e", "after": "1"},
-        {"epoch": "e", "after": "1", "upto": "x"},
+        {"epoch": "", "after": "1", "upto": "2", "of": "3"},
+        {"epoch": "e", "after": "-1", "upto": "2", "of": "3"},
+        {"epoch": "e", "after": "1", "of": "3"},
+        {"epoch": "e", "after": "1", "upto": "2"},
+        {"epoch": "e", "after": "1", "upto": "x", "of": "3"},
     ],
 )
 def test_what_has_no_mark_is_not_ours(headers: dict[str, str]) -> None:
@@ -97,7 +114,7 @@ def test_what_has_no_mark_is_not_ours(headers: dict[str, str]) -> None:
 
 
 def mark(upto: int, epoch: str = "e") -> Mark:
-    return Mark(epoch=epoch, after=0, upto=upto)
+    return Mark(epoch=epoch, after=0, upto=upto, of=2)
 
 
 @pytest.mark.parametrize(

@@ -134,9 +134,9 @@ class MemoryReader:
 
     def _next(self, most: int) -> list[Record]:
         found: list[Record] = []
-        for partition, log in enumerate(self._topic.logs):
-            floor = self._topic.floors[partition]
-            start = max(self._offsets[partition] - floor, 0)
+        for partition, offset in enumerate(self._offsets):
+            log = self._topic.logs[partition]
+            start = max(offset - self._topic.floors[partition], 0)
             taken = log[start : start + most - len(found)]
             if taken:
                 self._offsets[partition] = taken[-1].offset + 1

@@ -22,12 +22,12 @@ _READ: Final = """
 WITH edge AS MATERIALIZED (SELECT {horizon} AS seq)
 SELECT page.*, ({head}) AS head, (
         SELECT 1 FROM {s}.tenfold_outbox
-        WHERE seq >= (SELECT seq FROM edge) AND name = ANY($2) ORDER BY seq LIMIT 1
+        WHERE seq >= (SELECT seq FROM edge) AND {named} ORDER BY seq LIMIT 1
     ) IS NOT NULL AS held
 FROM edge LEFT JOIN LATERAL (
     SELECT o.seq, o.message_id, o.name, o.tenant, o.order_key, o.at, o.body
     FROM {s}.tenfold_outbox AS o
-    WHERE o.seq > $1 AND o.seq < (SELECT seq FROM edge) AND o.name = ANY($2)
+    WHERE o.seq > $1 AND o.seq < (SELECT seq FROM edge) AND {named}
     ORDER BY o.seq LIMIT $3
 ) AS page ON true
 ORDER BY page.seq
@@ -92,7 +92,8 @@ class PostgresOutbox:
         self._epoch = _EPOCH.format(**names)
         self._floor = floor
         self._head = head
-        self._read = _READ.format(**names)
+        self._read = _READ.format(named="name = ANY($2)", **names)
+        self._read_all = _READ.format(named="$2::text[] IS NULL", **names)
         self._has = _HAS.format(**names)
         self._count = _COUNT.format(**names)
         self._trim = _TRIM.format(**names)
@@ -110,12 +111,14 @@ class PostgresOutbox:
         """The position of the newest forgotten event; 0 while the log is whole."""
         return int(await self._session.read(lambda c: c.fetchval(self._floor)))
 
-    async def read(self, after: int, names: Sequence[str], limit: int) -> OutboxPage:
-        """Committed events of these names after a position, up to the horizon."""
+    async def read(self, after: int, names: Sequence[str] | None, limit: int) -> OutboxPage:
+        """Committed events of these names, or of all, after a position, up to the horizon."""
+        statement = self._read_all if names is None else self._read
+        wanted = None if names is None else list(names)
 
         async def work(connection: Connection) -> list[Any]:
             await connection.execute(INDEX_ONLY)
-            found: list[Any] = await connection.fetch(self._read, after, list(names), limit)
+            found: list[Any] = await connection.fetch(statement, after, wanted, limit)
             return found
 
         return _page(await self._session.write(work), after, limit)

@@ -22,6 +22,10 @@ READ = """
 SELECT seq, message_id, name, tenant, order_key, at, body FROM tenfold_outbox
 WHERE seq > ? AND name IN (SELECT value FROM json_each(?)) ORDER BY seq LIMIT ?
 """
+READ_ALL = """
+SELECT seq, message_id, name, tenant, order_key, at, body FROM tenfold_outbox
+WHERE seq > ? ORDER BY seq LIMIT ?
+"""
 HAS = """
 SELECT 1 FROM tenfold_outbox INDEXED BY tenfold_outbox_by_key
 WHERE order_key = ? AND name IN (SELECT value FROM json_each(?)) AND tenant = ? LIMIT 1
@@ -65,8 +69,8 @@ class SqliteOutbox:
         """The position of the newest forgotten event; 0 while the log is whole."""
         return await self._session.read(_floor)
 
-    async def read(self, after: int, names: Sequence[str], limit: int) -> OutboxPage:
-        """Committed events of these names after a position, in commit order."""
+    async def read(self, after: int, names: Sequence[str] | None, limit: int) -> OutboxPage:
+        """Committed events of these names, or of all, after a position, in commit order."""
         return await self._session.read(lambda c: _read(c, after, names, limit))
 
     async def has(self, names: Sequence[str], order_key: str, tenant: str) -> bool:
@@ -108,11 +112,15 @@ def _trim(connection: sqlite3.Connection, up_to: int, before_us: int) -> int:
 
 
 def _read(
-    connection: sqlite3.Connection, after: int, names: Sequence[str], limit: int
+    connection: sqlite3.Connection, after: int, names: Sequence[str] | None, limit: int
 ) -> OutboxPage:
     # The head is read first: where the two statements see different states, a head that is too
     # old only means that some rows are looked at again; one that is too new would skip rows.
     head = outbox_head(connection)
+    if names is None:
+        found = connection.execute(READ_ALL, (after, limit))
+    else:
+        found = connection.execute(READ, (after, _text(names), limit))
     rows = [
         OutboxRow(
             seq=seq,
@@ -123,9 +131,7 @@ def _read(
             at=moment(at),
             body=body,
         )
-        for seq, message_id, name, tenant, order_key, at, body in connection.execute(
-            READ, (after, _text(names), limit)
-        )
+        for seq, message_id, name, tenant, order_key, at, body in found
     ]
     if len(rows) == limit:
         return OutboxPage(rows=rows, position=rows[-1].seq)
