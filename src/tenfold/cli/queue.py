@@ -27,6 +27,7 @@ AllDead = Annotated[bool, typer.Option("--all-dead", help="All dead letters that
 _PAGE = 500
 _PACE_S = 0.25
 """For each further page of entries that wait."""
+_LONGEST_PAUSE_S = 2.0
 _WHICH = {
     "retried": "only a dead letter can",
     "discarded": "only one that waits or is dead can",
@@ -220,15 +221,16 @@ def replay(
 
     async def work(desk: Desk) -> tuple[Replayed, int]:
         bite = await desk.queue_replay(module, handler, after, moment, upto, run)
-        added = bite.added
+        added, pause_s = bite.added, 0.0
         try:
             while not bite.ended:
-                # What others wait for must not stand behind all of the past.
-                await asyncio.sleep(_PACE_S * max(bite.waiting - _PAGE, 0) / _PAGE)
+                await asyncio.sleep(pause_s)
+                before = bite.waiting
                 bite = await desk.queue_replay(
                     module, handler, bite.position, None, bite.upto, bite.run
                 )
                 added += bite.added
+                pause_s = decide_pause_s(before, bite)
         except BaseException:
             print(
                 f"Broken off after {added} events. To go on: tenfold queue replay {subscription} "
@@ -243,6 +245,21 @@ def replay(
         print_json({"run": bite.run, "added": added, "upto": bite.upto})
     else:
         print(f"{added} events up to {bite.upto} are queued for {subscription} (run {bite.run}).")
+
+
+def decide_pause_s(before: int, bite: Replayed) -> float:
+    """How long to wait until more of the past is queued, behind which all that is new would wait.
+
+    Args:
+        before: how much waited after the bite before.
+
+    Returns: 0 where nothing of it has been worked meanwhile: the product is stopped, and
+        waiting for it would not end.
+    """
+    worked = before + bite.added - bite.waiting
+    if worked <= 0:
+        return 0.0
+    return min(_PACE_S * max(bite.waiting - _PAGE, 0) / _PAGE, _LONGEST_PAUSE_S)
 
 
 async def _each(

@@ -21,7 +21,7 @@ from typing import Any, Final
 import msgspec
 
 from tenfold.contracts.envelope import Envelope, Principal
-from tenfold.contracts.errors import LeaseLostError
+from tenfold.contracts.errors import DeadlineExceededError, LeaseLostError, TenfoldError
 from tenfold.contracts.operations import Kind
 from tenfold.path.attempts import LONGEST_BACKOFF_S, error_text
 from tenfold.path.background import HandlerSpec
@@ -46,7 +46,11 @@ class BatchMessage(Message):
     """The message of a batch: which events are in it is not sure until it is committed."""
 
     __slots__ = ()
-    repeatable = False
+
+    @property
+    def repeatable(self) -> bool:
+        """See `Message.repeatable`."""
+        return False
 
 
 def decide_batches(rows: Sequence[OutboxRow], singly: int) -> list[list[OutboxRow]]:
@@ -117,15 +121,16 @@ class Batches:
     async def _carry_on(self, follower: Follower, batch: list[OutboxRow], after: int) -> int:
         """Handle one batch; where the subscription is now, which is `after` where it failed."""
         started = time.monotonic()
-        outcome = "ok"
+        outcome = "fault"
         try:
             await self._handle(batch, after, started)
+            outcome = "ok"
         except (Exception, SystemExit) as error:  # whatever a handler raises
-            outcome = "lost" if isinstance(error, LeaseLostError) else "fault"
+            outcome = _outcome(error)
             place = (await self._module.queue.positions()).get(self._key, after)
             if place > after:
                 # Another process was faster, or the connection was lost after the commit.
-                outcome = "ok" if outcome == "fault" else outcome
+                outcome = outcome if outcome == "lost" else "ok"
                 return place
             return await self._failed(follower, batch, after, error)
         finally:
@@ -224,6 +229,18 @@ class Batches:
         await self._module.queue.deliver(Delivery(entries=entries, positions=moved))
         self._failures = 0
         return row.seq
+
+
+def _outcome(error: BaseException) -> str:
+    match error:
+        case LeaseLostError():
+            return "lost"
+        case DeadlineExceededError():
+            return "timeout"
+        case TenfoldError():
+            return "error"
+        case _:
+            return "fault"
 
 
 def _nothing() -> None:

@@ -42,6 +42,7 @@ class _Compiled:
         "module",
         "observe",
         "projection",
+        "repeatable",
         "target",
         "timeout_s",
     )
@@ -51,6 +52,7 @@ class _Compiled:
         self.module = module
         self.kind = spec.kind
         self.projection = spec.projection
+        self.repeatable = spec.batch is None
         self.target = f"{module.name}.{spec.name}"
         self.timeout_s = spec.background.timeout_s
         self.observe = (stops.handle if spec.projection is None else stops.projection).observe
@@ -117,6 +119,11 @@ class EntryMessage(Message):
             stored, trace=trace, target=compiled.target
         )
         return self.envelope
+
+    @property
+    def repeatable(self) -> bool:
+        """See `Message.repeatable`: not for a handler of batches, whichever way it comes."""
+        return self._compiled.repeatable
 
     def end(self) -> bool:
         """Close the unit of work, if nothing is to be committed; whether that is so."""

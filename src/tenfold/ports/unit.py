@@ -184,8 +184,6 @@ class Message:
         "trail",
         "unit",
     )
-    repeatable = True
-    """Whether it is the same message when it is handled again, with the same calls in it."""
 
     def __init__(
         self, envelope: Envelope, kind: Kind, module: str, deadline: float, unit: Unit | None
@@ -205,6 +203,11 @@ class Message:
         self.projection: str | None = None
         self.generation = 1
         self.host: Any = None
+
+    @property
+    def repeatable(self) -> bool:
+        """Whether it is the same message when it is handled again, with the same calls in it."""
+        return True
 
 
 CURRENT: ContextVar[Message] = ContextVar("tenfold_message")

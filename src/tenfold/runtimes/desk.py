@@ -108,8 +108,7 @@ class Backlog(Struct):
 class Replayed(Struct):
     """A bite of a replay: where it ends, where the replay will, how much of it still waits.
 
-    `run` is the replay's number; with it and `position` the replay goes on. `dead` counts
-    the handler's dead letters of all runs.
+    `run` is the replay's number; with it and `position` the replay goes on.
     """
 
     run: int
@@ -117,7 +116,6 @@ class Replayed(Struct):
     upto: int
     added: int
     waiting: int
-    dead: int
 
     @property
     def ended(self) -> bool:
@@ -198,7 +196,8 @@ class Desk(Contract, Protocol):
         """Queue past events for a subscription again: those after a position or since a moment.
 
         Without either, all that its publisher's log has. Without `run` it is a new replay,
-        up to the present end of the log; with it one goes on that was begun before.
+        up to the present end of the log; with it one goes on that was begun before. Two that
+        are begun in one second are one: what both queue has its effect once.
         """
         ...
 

@@ -143,7 +143,6 @@ class DeskService(Desk):
             upto=upto,
             added=bite.added,
             waiting=states.get("waiting", 0) + states.get("running", 0),
-            dead=states.get("dead", 0),
         )
 
     async def projections(self) -> list[ProjectionStatus]:

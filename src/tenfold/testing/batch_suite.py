@@ -156,6 +156,21 @@ class BatchCases:
         await bench.ledger.meter("a", [5, 6])
         await _noted(bench, "a", "1", "2", "5,6")
 
+    async def test_a_command_is_called_from_none_of_them_however_it_comes(
+        self, bench: ProbeBench
+    ) -> None:
+        await bench.ledger.meter("a", [15])
+        queue = bench.host.modules["ledger"].queue
+
+        async def dead() -> bool:
+            return (await queue.counts()).get("passed_on", {}) == {"dead": 1}
+
+        await _until(bench, dead)
+        (letter,) = await queue.entries(state="dead", handler="passed_on", after=0, limit=9)
+        assert letter.last_error is not None
+        assert "handles events in batches and called the command audit.note" in letter.last_error
+        await _noted(bench, "a", "15")
+
     async def test_a_dead_letter_that_is_retried_comes_as_a_list_of_one(
         self, bench: ProbeBench, monkeypatch: pytest.MonkeyPatch
     ) -> None:

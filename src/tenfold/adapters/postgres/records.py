@@ -53,8 +53,7 @@ MOST_EVENTS = 65_535
 INBOX_KEY = "tenfold_inbox_key"
 REPLIES_KEY = "tenfold_replies_key"
 GONE = {"fence": lease_gone, "place": place_gone}
-"""What a statement of a unit of work that had to fail says, and the error that it means."""
-"""What the failing function is called with, and so the error's message."""
+"""The errors by what the failing function is called with, and so the error's message."""
 
 INBOX_HAS = """
 SELECT 1 FROM {s}.tenfold_inbox WHERE message_id = $1 AND handler = $2 AND generation = $3

@@ -213,6 +213,12 @@ class LedgerModule(Ledger):
         if event.amount == 777:
             await self.audit.note(event.account, "echo")
 
+    @subscribe(batch=5, attempts=1, backoff_s=0.01)
+    async def passed_on(self, events: list[Metered]) -> None:
+        """What a handler of batches may not do: call a command."""
+        if any(event.amount == 15 for event in events):
+            await self.audit.note(events[0].account, "passed on")
+
     @schedule("0 3 * * *")
     async def interest(self) -> None:
         """Every night at three."""
