@@ -21,6 +21,8 @@ from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tenfold.runtimes.local_servers.errors import log_tail
 from tenfold.runtimes.local_servers.probes import free_port
 from tests.servers import missing
@@ -71,13 +73,28 @@ log.console.level = warning
 
 
 class BrokerServer:
-    """One server, in a folder of its own, that a test may kill and start again."""
+    """One server, in a folder of its own, that a test may kill and start again.
+
+    One that is not `own` belongs to others: it runs already, and is left running.
+    """
+
+    own = True
 
     def __init__(self, url: str, command: list[str], port: int, folder: Path, **how: Any) -> None:
         self.url = url
         self._command, self._port, self._how = command, port, how
         self._log = folder / "server.log"
         self._process: subprocess.Popen[bytes] | None = None
+
+    @classmethod
+    def of_others(cls, variable: str) -> BrokerServer | None:
+        """The one whose URL an environment variable has."""
+        url = os.environ.get(variable)
+        if not url:
+            return None
+        made = cls(url, [], 0, Path())
+        made.own = False
+        return made
 
     def start(self) -> None:
         """Start it on its data; returns when it listens."""
@@ -86,6 +103,8 @@ class BrokerServer:
 
     def launch(self) -> None:
         """Begin to start it. It ends with the thread that does this, so let it be the main one."""
+        if not self.own:
+            pytest.skip(f"{self.url} belongs to others: it cannot be started and killed here")
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
                 ["setpriv", "--pdeathsig", "KILL", *self._command],
@@ -108,6 +127,8 @@ class BrokerServer:
 
     def kill(self) -> None:
         """`kill -9`, as a crash; returns when the process is gone."""
+        if not self.own:
+            pytest.skip(f"{self.url} belongs to others: it cannot be started and killed here")
         if self._process is not None:
             self._process.kill()
             self._process.wait()
@@ -152,6 +173,10 @@ def _kafka_jars() -> Path | None:
 @contextmanager
 def kafka_server() -> Iterator[BrokerServer]:
     """A Kafka of one node, without ZooKeeper."""
+    others = BrokerServer.of_others("TENFOLD_TEST_KAFKA_URL")
+    if others is not None:
+        yield others
+        return
     jars = _kafka_jars()
     if jars is None or shutil.which("java") is None:
         missing("Kafka", _KAFKA)
@@ -205,6 +230,10 @@ def _unprivileged() -> dict[str, int]:
 @contextmanager
 def rabbitmq_server() -> Iterator[BrokerServer]:
     """A RabbitMQ of one node, and an Erlang name server of its own, which ends with it."""
+    others = BrokerServer.of_others("TENFOLD_TEST_RABBITMQ_URL")
+    if others is not None:
+        yield others
+        return
     program, account = _rabbitmq_program(), _unprivileged()
     epmd = next(iter(Path("/usr/lib/erlang").glob("erts-*/bin/epmd")), None)
     epmd_program = shutil.which("epmd") or (str(epmd) if epmd else None)

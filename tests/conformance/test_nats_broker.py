@@ -3,33 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import secrets
 from collections.abc import AsyncIterator, Callable
 
 import pytest
 
-from tenfold.adapters.nats.broker import NatsBroker
 from tenfold.adapters.nats.connection import Connection
 from tenfold.adapters.nats.words import stream_of
 from tenfold.testing import broker_away_suite, broker_reader_suite, broker_suite
+from tests.brokers.bench import ServerBench
 from tests.servers import OwnNats
 
 
-class NatsBench:
-    trims = True
-    restarts = True
-    too_large_bytes = 1_100_000
-
-    def __init__(self, server: OwnNats) -> None:
-        self.server = server
-        self.made: list[NatsBroker] = []
-
-    def topic(self) -> str:
-        return f"t{secrets.token_hex(6)}"
-
-    async def open(self, timeout_s: float = 2.0) -> NatsBroker:
-        self.made.append(NatsBroker(self.server.url, timeout_s=timeout_s))
-        return self.made[-1]
+class NatsBench(ServerBench):
+    server: OwnNats
 
     async def trim(self, topic: str, partition: int, before: int) -> None:
         connection = Connection(self.server.url, 5.0)
@@ -39,15 +25,8 @@ class NatsBench:
         finally:
             await connection.close()
 
-    async def stop(self) -> None:
-        self.server.kill()
-
     async def start(self) -> None:
         await asyncio.to_thread(self.server.start)
-
-    async def close(self) -> None:
-        for made in self.made:
-            await made.close()
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +36,7 @@ def nats(own_nats: Callable[..., OwnNats]) -> OwnNats:
 
 @pytest.fixture
 async def bench(nats: OwnNats) -> AsyncIterator[NatsBench]:
-    made = NatsBench(nats)
+    made = NatsBench(nats, timeout_s=2.0)
     yield made
     await made.close()
 
