@@ -103,6 +103,31 @@ def test_one_that_lets_wait_is_known_to_be_slow_before_it_answers() -> None:
     assert standing.slowness_at(0.1) == pytest.approx(2, rel=0.2)
 
 
+def test_one_that_waits_for_an_outcome_is_slow_only_after_that_and_hides_nobody() -> None:
+    standing, usually = Standing(), usual(0.01)
+    settling = standing.begin(0.0, usually, 1.0)
+    assert standing.outstanding == 1
+    assert standing.slowness_at(0.9) == 1.0
+    later = standing.begin(0.5, usually)
+    assert standing.slowness_at(0.6) == pytest.approx(10, rel=0.2)
+    standing.end(later)
+    assert standing.slowness_at(0.6) == 1.0
+    assert standing.slowness_at(1.1) == pytest.approx(10, rel=0.2)
+    standing.end(settling)
+    assert standing.outstanding == 0
+
+
+def test_a_word_that_is_no_fault_ends_a_row_of_faults_and_says_nothing_of_speed() -> None:
+    standing = Standing()
+    standing.answered(0.0, 2.0)
+    for _ in range(MOST_FAULTS_IN_A_ROW - 1):
+        standing.faulted()
+    share = standing.share
+    standing.did_not_fail(0.0)
+    assert (standing.in_a_row, standing.slowness) == (0, 2.0)
+    assert standing.share < share
+
+
 def test_a_peak_fades_so_that_it_is_tried_again() -> None:
     standing = Standing()
     standing.answered(0.0, 10.0)

@@ -12,7 +12,8 @@ from typing import Any, Protocol
 
 import pytest
 
-from tenfold import Contract, Outcome, Refusal, command, query
+from tenfold import Contract, Event, Outcome, Refusal, command, query
+from tenfold.adapters.frames.balancing import MOST_FAULTS_IN_A_ROW
 from tenfold.adapters.frames.endpoints import Fixed
 from tenfold.adapters.frames.latencies import LEAST_S
 from tenfold.adapters.frames.link import connect
@@ -39,8 +40,16 @@ class Closed(Refusal, status=409):
     """The mill is closed."""
 
 
+class Ground(Event, key="lot"):
+    """It has been ground."""
+
+    lot: str
+
+
 class Mill(Contract, Protocol):
     """A mill."""
+
+    publishes = (Ground,)
 
     @query(who="internal", raises=[Closed])
     async def ask(self) -> str:
@@ -55,6 +64,11 @@ class Mill(Contract, Protocol):
     @command(who="internal")
     async def grind(self) -> str:
         """Who did it."""
+        ...
+
+    @command(who="internal", settled_by=[Ground])
+    async def order(self) -> str:
+        """Who took it."""
         ...
 
 
@@ -101,12 +115,28 @@ class Fleet:
         places = {p.name: partial(connect, p.path) for p in self.processes}
         self.remote = RemoteService("mill", Fixed(places, links=1), most=most)
 
-    async def call(self, name: str = "ask", key: str | None = None, timeout_s: float = 5.0) -> Any:
+    async def call(
+        self,
+        name: str = "ask",
+        key: str | None = None,
+        timeout_s: float | None = 5.0,
+        wait_s: float | None = None,
+    ) -> Any:
         spec = OPERATIONS[f"mill.{name}"]
         outgoing = Outgoing(
-            operation=spec, arguments=spec.arguments(), module="mill", key=key, timeout_s=timeout_s
+            operation=spec,
+            arguments=spec.arguments(),
+            module="mill",
+            key=key,
+            timeout_s=timeout_s,
+            wait_s=wait_s,
         )
         return (await self.remote.call(outgoing)).value
+
+    def usual_s(self, name: str) -> float:
+        """What an operation usually takes, as far as is known."""
+        spec = OPERATIONS[f"mill.{name}"]
+        return self.remote._records[id(spec)].latencies.usual_s
 
     async def fails(self, error: type[Exception], name: str = "ask", timeout_s: float = 5.0) -> Any:
         with pytest.raises(error) as raised:
@@ -340,6 +370,72 @@ async def test_who_gives_up_early_is_no_fault_and_who_waited_long_is(start: Any)
         with pytest.raises(TenfoldError):
             await fleet.call(timeout_s=5.0)
     assert fleet.statistics.endpoints["out"] == 1, "at most half of them"
+
+
+async def test_who_answers_mostly_with_refusals_and_seldom_with_a_fault_is_not_left_alone(
+    start: Any,
+) -> None:
+    """Faults with any other word between them are not in a row."""
+    fleet = await start(2)
+    process = fleet.processes[0]
+    fleet.processes[1].error = Closed()
+    for error in (Closed(), InvalidArgumentsError("Not so.")):
+        for _ in range(MOST_FAULTS_IN_A_ROW + 1):
+            for said, times in ((HandlerFaultError("It broke."), 1), (error, 19)):
+                seen, process.error = process.seen, said
+                while process.seen < seen + times:
+                    with pytest.raises((Refusal, TenfoldError)):
+                        await fleet.call()
+    assert fleet.statistics.endpoints["well"] == 2
+
+
+async def test_a_wait_for_an_outcome_does_not_make_a_process_look_slow(start: Any) -> None:
+    fleet = await start(2)
+    for _ in range(100):
+        await fleet.call("order")
+    usual_s = fleet.usual_s("order")
+    for process in fleet.processes:
+        process.begun.clear()
+        process.release.clear()
+    waiting = asyncio.create_task(fleet.call("order", wait_s=5.0))
+    at = await _carrying(fleet)
+    await asyncio.sleep(0.2)
+    (standing,) = (
+        each.standing
+        for each in fleet.remote._connections.endpoints
+        if each.standing.outstanding
+    )
+    assert standing.slowness_at(monotonic()) < 0.2 / usual_s / 2
+    at.release.set()
+    assert await waiting == at.name
+    assert standing.slowness_at(monotonic()) < 0.2 / usual_s / 2
+    assert fleet.usual_s("order") == usual_s
+
+
+async def test_only_waits_for_outcomes_tell_nothing_of_what_is_usual(start: Any) -> None:
+    fleet = await start(1)
+    for _ in range(3):
+        await fleet.call("order", wait_s=5.0)
+    assert fleet.usual_s("order") == float("inf")
+
+
+async def test_who_leaves_while_an_outcome_is_waited_for_says_nothing_against_the_process(
+    start: Any,
+) -> None:
+    fleet = await start(2)
+    for _ in range(60):
+        await fleet.call("order")
+    for process in fleet.processes:
+        process.release.clear()
+    waiting = [
+        asyncio.create_task(fleet.call("order", timeout_s=0.1, wait_s=5.0)) for _ in range(40)
+    ]
+    await asyncio.sleep(0.15)
+    for task in waiting:
+        task.cancel()
+    await asyncio.wait(waiting)
+    assert fleet.statistics.endpoints["well"] == 2
+    assert fleet.circuit("order") == "closed"
 
 
 async def test_parts_of_a_millisecond_are_told_apart(start: Any) -> None:

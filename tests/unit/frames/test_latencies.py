@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tenfold.adapters.frames.answers import decide_fault, decide_late
+from tenfold.adapters.frames.answers import decide_fault, decide_given_up, decide_late
 from tenfold.adapters.frames.latencies import FEWEST, Latencies
 from tenfold.contracts.errors import Outcome
 from tenfold.ports.frames import Answered, Failed, Refused
@@ -95,3 +95,10 @@ def test_a_deadline_counts_where_there_was_time() -> None:
     failed = Failed(1, "admit.deadline_exceeded", Outcome.NOT_DONE, "Late.")
     assert decide_fault(failed, 10.0, 0.1)
     assert not decide_fault(failed, 0.1, 0.1)
+
+
+def test_who_gives_up_when_the_time_is_over_was_let_down_though_a_timer_rings_early() -> None:
+    assert decide_given_up(0.5, 0.5, 0.1)
+    assert decide_given_up(0.4989, 0.5, 0.1)
+    assert not decide_given_up(0.49, 0.5, 0.1)
+    assert not decide_given_up(0.5, 0.5, 0.2), "it takes longer than that"

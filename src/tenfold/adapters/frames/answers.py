@@ -19,7 +19,7 @@ from tenfold.contracts.refusals import Refusal
 from tenfold.ports.frames import Answered, CircuitOpenError, Failed, FrameError, Refused
 from tenfold.ports.peers import Returned
 
-__all__ = ["Answer", "decide_fault", "decide_late", "returned"]
+__all__ = ["Answer", "decide_fault", "decide_given_up", "decide_late", "returned"]
 
 Answer = Answered | Refused | Failed
 _FAULTS: Final = frozenset(
@@ -36,6 +36,8 @@ _FAULTS: Final = frozenset(
 caller (arguments, permissions, rates, keys) or of a third process, which has its own caller."""
 _FOR_SURE_S: Final = 1.0
 _TIMES_THE_USUAL: Final = 4.0
+_TIMER_S: Final = 0.002
+"""How much too early a caller's timer may ring: uvloop's loop counts whole milliseconds."""
 
 
 def decide_fault(answer: Answer, given_s: float, usual_s: float) -> bool:
@@ -60,6 +62,11 @@ def decide_late(given_s: float, usual_s: float) -> bool:
     if usual_s == math.inf:
         return given_s >= _FOR_SURE_S
     return given_s >= _TIMES_THE_USUAL * usual_s
+
+
+def decide_given_up(took_s: float, given_s: float, usual_s: float) -> bool:
+    """Whether a call that its caller gave up counts against who was asked: it had its time."""
+    return took_s + _TIMER_S >= given_s and decide_late(given_s, usual_s)
 
 
 def returned(spec: OperationSpec, answer: Answer) -> Returned:

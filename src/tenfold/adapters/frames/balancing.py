@@ -48,6 +48,7 @@ class Standing:
 
     __slots__ = (
         "_next",
+        "_settling",
         "_waiting",
         "calls",
         "ejections",
@@ -71,27 +72,41 @@ class Standing:
         """How often it was left alone, of late."""
         self.out_until_s = -math.inf
         self._waiting: dict[int, tuple[float, Latencies]] = {}
+        self._settling: dict[int, tuple[float, Latencies]] = {}
+        """Those that may wait for an outcome, and from when on they wait for the process."""
         self._next = 0
 
     @property
     def outstanding(self) -> int:
         """Calls that wait for it."""
-        return len(self._waiting)
+        return len(self._waiting) + len(self._settling)
 
-    def begin(self, now_s: float, latencies: Latencies) -> int:
-        """A call goes there, of an operation with such latencies. Returns: for `end`."""
+    def begin(self, now_s: float, latencies: Latencies, settles_s: float = 0.0) -> int:
+        """A call goes there, of an operation with such latencies. Returns: for `end`.
+
+        Args:
+            settles_s: how long it may wait there for an outcome, which says nothing of the process.
+        """
         self._next = number = self._next + 1
-        self._waiting[number] = (now_s, latencies)
+        if settles_s:  # apart: begun ahead of its time it would hide those that came after it
+            self._settling[number] = (now_s + settles_s, latencies)
+        else:
+            self._waiting[number] = (now_s, latencies)
         return number
 
     def end(self, number: int) -> None:
         """A call no longer waits."""
-        del self._waiting[number]
+        if self._waiting.pop(number, None) is None:
+            del self._settling[number]
 
     def answered(self, now_s: float, slowness: float) -> None:
         """It has answered, in so many times of the usual."""
         self.slowness = decide_slowness(self.slowness, slowness, now_s - self.seen_s)
         self.seen_s = now_s
+        self.did_not_fail(now_s)
+
+    def did_not_fail(self, now_s: float) -> None:
+        """It has said something that is no fault, and that may say nothing of how fast it works."""
         self._count(0.0)
         self.in_a_row = 0
         if self.ejections and now_s - self.out_until_s > _LONGEST_OUT_S:
@@ -119,9 +134,10 @@ class Standing:
         known = self.slowness
         if known > 1.0:
             known = 1.0 + (known - 1.0) * math.exp((self.seen_s - now_s) / TAU_S)
-        if self._waiting:
-            began_s, latencies = next(iter(self._waiting.values()))  # who has waited longest
-            return max(known, (now_s - began_s) / latencies.usual_s)
+        for waiting in (self._waiting, self._settling):
+            if waiting:
+                began_s, latencies = next(iter(waiting.values()))  # who has waited longest
+                known = max(known, (now_s - began_s) / latencies.usual_s)
         return known
 
     def cost_at(self, now_s: float, load: float) -> float:
@@ -132,7 +148,7 @@ class Standing:
         in hand. A process works on many at once, and its latency tells what that costs; who has
         more in hand than the others is dearer by as much.
         """
-        return self.slowness_at(now_s) * (len(self._waiting) + 1 + load) / (1 + load)
+        return self.slowness_at(now_s) * (self.outstanding + 1 + load) / (1 + load)
 
     def is_out(self, now_s: float) -> bool:
         """Whether it is left alone."""

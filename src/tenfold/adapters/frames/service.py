@@ -10,7 +10,7 @@ from typing import Final
 
 import msgspec
 
-from tenfold.adapters.frames.answers import Answer, decide_fault, decide_late, returned
+from tenfold.adapters.frames.answers import Answer, decide_fault, decide_given_up, returned
 from tenfold.adapters.frames.balancing import decide_ejection
 from tenfold.adapters.frames.breaker import BreakerState
 from tenfold.adapters.frames.budget import RetryBudget
@@ -21,6 +21,7 @@ from tenfold.contracts.errors import DeadlineExceededError, Outcome, OverloadedE
 from tenfold.ports.frames import (
     Answered,
     CircuitOpenError,
+    Failed,
     PeerLostError,
     PeerUnavailableError,
     Refused,
@@ -97,7 +98,8 @@ class RemoteService:
             raise
         except asyncio.CancelledError:
             record.outcomes["cancelled"] += 1
-            if monotonic() - now_s >= given_s and decide_late(given_s, record.latencies.usual_s):
+            took_s = monotonic() - now_s - _settles_s(outgoing)
+            if decide_given_up(took_s, given_s, record.latencies.usual_s):
                 fault = True
             raise
         finally:
@@ -198,9 +200,14 @@ class RemoteService:
     async def _try(
         self, endpoint: Endpoint, outgoing: Outgoing, record: OperationRecord, began_s: float
     ) -> Answer:
-        """Ask one process, and note how it does."""
+        """Ask one process, and note how it does.
+
+        What may wait there for an outcome tells nothing of how fast it works, and is late only
+        when the time for that has passed too.
+        """
         standing, latencies = endpoint.standing, record.latencies
-        number = standing.begin(began_s, latencies)
+        settles_s = _settles_s(outgoing)
+        number = standing.begin(began_s, latencies, settles_s)
         given_s = outgoing.timeout_s or record.spec.declaration.timeout_s
         try:
             answer = await endpoint.link().ask(outgoing)
@@ -208,9 +215,10 @@ class RemoteService:
             self._faulted(endpoint)
             raise
         except asyncio.CancelledError:
-            took_s = monotonic() - began_s
-            standing.waited_for(monotonic(), took_s / latencies.usual_s)
-            if took_s >= given_s and decide_late(given_s, latencies.usual_s):
+            now_s = monotonic()
+            took_s = now_s - began_s - settles_s
+            standing.waited_for(now_s, took_s / latencies.usual_s)
+            if decide_given_up(took_s, given_s, latencies.usual_s):
                 self._faulted(endpoint)
             raise
         finally:
@@ -218,9 +226,11 @@ class RemoteService:
         now_s = monotonic()
         if decide_fault(answer, given_s, latencies.usual_s):
             self._faulted(endpoint)
-        elif type(answer) is Answered:
+        elif type(answer) is Answered and not settles_s:
             latencies.note(now_s - began_s)
             standing.answered(now_s, (now_s - began_s) / latencies.usual_s)
+        elif type(answer) is not Failed or answer.code != DeadlineExceededError.code:
+            standing.did_not_fail(now_s)
         return answer
 
     async def _hedge(
@@ -282,6 +292,11 @@ class RemoteService:
             f"{self._name!r} were lost. " + ("It may be done." if lost else "Nothing was done."),
             outcome=Outcome.MAYBE_DONE if lost else Outcome.NOT_DONE,
         )
+
+
+def _settles_s(outgoing: Outgoing) -> float:
+    """How long the process that is asked may wait for the outcome of a command, once it is done."""
+    return outgoing.wait_s or 0.0 if outgoing.operation.declaration.settled_by else 0.0
 
 
 def _hear(task: asyncio.Task[Answer]) -> None:
