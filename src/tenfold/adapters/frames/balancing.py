@@ -23,6 +23,7 @@ __all__ = [
     "Standing",
     "decide_choice",
     "decide_ejection",
+    "decide_kept_until_s",
     "decide_slowness",
     "decide_weight",
 ]
@@ -157,6 +158,11 @@ class Standing:
     def _count(self, fault: float) -> None:
         self.calls += 1
         self.share += (fault - self.share) * _SHARE_STEP
+
+
+def decide_kept_until_s(standing: Standing) -> float:
+    """Until when one is remembered whom no connection leads to: then it is as good as a new one."""
+    return max(standing.out_until_s, standing.seen_s) + _LONGEST_OUT_S
 
 
 def decide_slowness(known: float, observed: float, elapsed_s: float) -> float:

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections.abc import Callable
 from time import monotonic
 from typing import Final
 
-from tenfold.adapters.frames.balancing import decide_choice, decide_weight
+from tenfold.adapters.frames.balancing import (
+    Standing,
+    decide_choice,
+    decide_kept_until_s,
+    decide_weight,
+)
 from tenfold.adapters.frames.endpoints import Directory, Endpoint, Site
 from tenfold.adapters.frames.link import FrameLink
 from tenfold.contracts.errors import Outcome, TenfoldError
@@ -42,6 +48,8 @@ class Connections:
         self._by_instance: dict[str, Endpoint] = {}
         self.endpoints: list[Endpoint] = []
         """The processes that there are connections to."""
+        self._parted: dict[str, Standing] = {}
+        """By instance: of those that no connection leads to any more, or not at the moment."""
         self._looking: asyncio.Task[None] | None = None
         self._changed = asyncio.Event()
         self._failure: Exception | None = None
@@ -75,6 +83,7 @@ class Connections:
         self._places.clear()
         self.endpoints.clear()
         self._by_instance.clear()
+        self._parted.clear()
         await asyncio.gather(*(site.ended() for site in sites))
         await asyncio.gather(*(link.ended.wait() for link in links))
 
@@ -106,10 +115,9 @@ class Connections:
         if not link.usable:  # its process was lost in this turn of the loop, and we are told next
             self._forget(link)
             return self.choose(now_s, last)
-        if link.retires_s < now_s and len(self._places) > 1:
-            self._forget(link)
-            link.retire()
-            return self.choose(now_s, last)
+        if link.retires_s < now_s:  # it is used until another has taken its place
+            link.retires_s = math.inf
+            self._places[link][0].renew(link)
         return endpoint
 
     async def wait(self, until_s: float, *, lost: bool) -> Endpoint:
@@ -160,12 +168,15 @@ class Connections:
                 continue
             for place in [each for each in self._sites if each not in places]:
                 for link in self._sites.pop(place).leave():
-                    self._forget(link)
-                    link.retire()
+                    self._retire(link)
             for place, dial in places.items():
                 if place not in self._sites:
                     self._sites[place] = Site(
-                        dial, self._directory.links, came=self._came, failed=self._note_failure
+                        dial,
+                        self._directory.links,
+                        came=self._came,
+                        renewed=self._retire,
+                        failed=self._note_failure,
                     )
                 self._sites[place].fill()
             if again_s is None:
@@ -178,7 +189,7 @@ class Connections:
         instance = link.hello.instance
         endpoint = self._by_instance.get(instance) if instance else None
         if endpoint is None:
-            endpoint = Endpoint()
+            endpoint = Endpoint(self._parted.pop(instance, None))
             self.endpoints.append(endpoint)
             if instance:
                 self._by_instance[instance] = endpoint
@@ -196,8 +207,22 @@ class Connections:
         endpoint.links.remove(link)
         if not endpoint.links:
             self.endpoints.remove(endpoint)
-            self._by_instance.pop(link.hello.instance, None)
+            self._part(link.hello.instance, endpoint.standing)
         site.drop(link)
+
+    def _retire(self, link: FrameLink) -> None:
+        """Ask nobody over it any more; it closes when it has its answers."""
+        self._forget(link)
+        link.retire()
+
+    def _part(self, instance: str, standing: Standing) -> None:
+        """Remember for a while how one did that has no connection: it may come back."""
+        self._by_instance.pop(instance, None)
+        now_s = monotonic()
+        for each in [e for e, kept in self._parted.items() if decide_kept_until_s(kept) < now_s]:
+            del self._parted[each]
+        if instance and decide_kept_until_s(standing) >= now_s:
+            self._parted[instance] = standing
 
     def _note_failure(self, error: Exception) -> None:
         self._failure = error

@@ -51,8 +51,9 @@ class Fixed:
 class Endpoint:
     """One process: the connections that lead to it, and how it does."""
 
-    def __init__(self) -> None:
-        self.standing = Standing()
+    def __init__(self, standing: Standing | None = None) -> None:
+        """`standing`: of one that was known before."""
+        self.standing = standing or Standing()
         self.links: list[FrameLink] = []
 
     def link(self) -> FrameLink:
@@ -77,6 +78,7 @@ class Site:
         links: int,
         *,
         came: Callable[[Site, FrameLink], None],
+        renewed: Callable[[FrameLink], None],
         failed: Callable[[Exception], None],
     ) -> None:
         """Nothing is connected before `fill`.
@@ -84,34 +86,48 @@ class Site:
         Args:
             links: how many are held.
             came: told of each connection that was made.
+            renewed: told of each that another has taken the place of.
             failed: told of each that could not be.
         """
         self._dial = dial
         self._most = links
         self._came = came
+        self._renewed = renewed
         self._failed = failed
         self._dialing: asyncio.Task[None] | None = None
         self._closed = False
         self._random = random.Random()
         self.links: list[FrameLink] = []
+        self._old: list[FrameLink] = []
+        """Those that are used until others have taken their places."""
 
     def fill(self) -> None:
         """Connect until there are enough."""
         if self._dialing is None and not self._closed and len(self.links) < self._most:
             self._dialing = asyncio.get_running_loop().create_task(self._keep_dialing())
 
+    def renew(self, link: FrameLink) -> None:
+        """A connection has been used long enough, once there is another in its place."""
+        if link in self.links:
+            self.links.remove(link)
+            self._old.append(link)
+            self.fill()
+
     def drop(self, link: FrameLink) -> None:
         """A connection is not to be used any more; another takes its place."""
         if link in self.links:
             self.links.remove(link)
             self.fill()
+        elif link in self._old:
+            self._old.remove(link)
 
     def leave(self) -> list[FrameLink]:
         """The place is none any more: connect no more. Returns: its connections."""
         self._closed = True
         if self._dialing is not None:
             self._dialing.cancel()
-        links, self.links = self.links, []
+        links = self.links + self._old
+        self.links, self._old = [], []
         return links
 
     async def ended(self) -> None:
@@ -139,6 +155,8 @@ class Site:
                 link.retires_s = monotonic() + life_s
                 self.links.append(link)
                 self._came(self, link)
+                while self._old and len(self.links) + len(self._old) > self._most:
+                    self._renewed(self._old.pop(0))
         finally:
             self._dialing = None
 

@@ -1,0 +1,96 @@
+"""Connections that are made anew, and what is remembered of processes that none leads to."""
+
+from __future__ import annotations
+
+import asyncio
+from time import monotonic
+from typing import Any
+
+import pytest
+
+from tenfold.contracts.errors import HandlerFaultError
+from tests.unit.frames.test_containment import Fleet, start
+
+__all__ = ["start"]  # the fixture
+pytestmark = pytest.mark.anyio
+
+
+def age(fleet: Fleet, *names: str) -> None:
+    """Let the connections to some processes have been used long enough."""
+    for link in fleet.remote._connections._places:
+        if link.hello.process in names:
+            link.retires_s = 0.0
+
+
+async def eject(fleet: Fleet) -> None:
+    """Let the first process fail until it is left alone."""
+    fleet.processes[0].error = HandlerFaultError("It broke.")
+    while not fleet.statistics.endpoints["out"]:
+        await asyncio.gather(fleet.call(), return_exceptions=True)
+
+
+async def test_after_an_idle_minute_all_processes_are_asked_as_before(start: Any) -> None:
+    fleet = await start(4)
+    names = {process.name for process in fleet.processes}
+    age(fleet, *names)
+    old = set(fleet.remote._connections._places)
+    asked = set()
+    for _ in range(200):
+        asked.add(await fleet.call())
+        assert sum(fleet.statistics.endpoints.values()) == 4
+    assert asked == names
+    while old & set(fleet.remote._connections._places):
+        await fleet.call()
+    assert len(fleet.remote._connections._places) == 4
+
+
+async def test_a_connection_is_used_while_another_cannot_be_made(start: Any) -> None:
+    fleet = await start(1)
+    (process,) = fleet.processes
+    process.path.unlink()
+    age(fleet, process.name)
+    for _ in range(20):
+        assert await fleet.call() == process.name
+        await asyncio.sleep(0.001)
+
+
+async def test_one_that_is_out_is_not_asked_because_the_other_s_connection_is_old(
+    start: Any,
+) -> None:
+    fleet = await start(2)
+    await eject(fleet)
+    bad, well = fleet.processes
+    seen = bad.seen
+    age(fleet, well.name)
+    for _ in range(20):
+        assert await fleet.call() == well.name
+    assert bad.seen == seen
+
+
+async def test_one_that_is_out_stays_so_though_its_connection_is_lost(start: Any) -> None:
+    fleet = await start(2)
+    await eject(fleet)
+    bad, well = fleet.processes
+    seen = bad.seen
+    bad.drop()
+    while fleet.statistics.endpoints["out"]:
+        await asyncio.sleep(0)
+    while sum(fleet.statistics.endpoints.values()) < 2:
+        await asyncio.sleep(0.001)
+    assert fleet.statistics.endpoints == {"well": 1, "returning": 0, "out": 1}
+    for _ in range(20):
+        assert await fleet.call() == well.name
+    assert bad.seen == seen
+
+
+async def test_who_does_not_come_back_is_forgotten(start: Any) -> None:
+    fleet = await start(3)
+    connections = fleet.remote._connections
+    for endpoint in connections.endpoints:
+        endpoint.standing.answered(monotonic(), 2.0)
+    for left, process in enumerate(fleet.processes[:2], 1):
+        await process.server.stop(drain_s=0)
+        while len(connections.endpoints) > 3 - left:
+            await asyncio.sleep(0)
+        (parted,) = connections._parted.values()
+        parted.seen_s -= 3600
