@@ -86,6 +86,8 @@ class FrameServer:
         self.hello = Hello(VERSION, product, contracts, process, secrets.token_hex(8))
         self._server: asyncio.Server | None = None
         self.connections: set[_Connection] = set()
+        self.stopping = False
+        """Whether no more connections are taken, those among them whose handshake goes on."""
         self._changed = asyncio.Event()
         self.callers: Collection[str] | None = None
         """Names of which a caller's certificate must have one; None where it needs none."""
@@ -131,6 +133,7 @@ class FrameServer:
         Callers are told to go elsewhere, and calls that were on their way are answered:
         they close when they have all their answers.
         """
+        self.stopping = True
         server, self._server = self._server, None
         if server is None:
             return
@@ -166,6 +169,10 @@ class _Connection(Wire):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
+        if self._server.stopping:  # its TLS handshake took until now; another process takes it
+            assert self.transport is not None
+            self.transport.abort()
+            return
         self._server.connections.add(self)
         self._timer = self._loop.call_later(_HELLO_TIMEOUT_S, self._too_late)
 

@@ -401,9 +401,7 @@ async def test_a_wait_for_an_outcome_does_not_make_a_process_look_slow(start: An
     at = await _carrying(fleet)
     await asyncio.sleep(0.2)
     (standing,) = (
-        each.standing
-        for each in fleet.remote._connections.endpoints
-        if each.standing.outstanding
+        each.standing for each in fleet.remote._connections.endpoints if each.standing.outstanding
     )
     assert standing.slowness_at(monotonic()) < 0.2 / usual_s / 2
     at.release.set()

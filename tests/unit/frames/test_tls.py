@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 import ssl
 from collections.abc import AsyncIterator, Sequence
@@ -11,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from tenfold.adapters.frames.addresses import Address, Addresses, parse_address
-from tenfold.adapters.frames.link import connect_tls
+from tenfold.adapters.frames.endpoints import Fixed
+from tenfold.adapters.frames.link import FrameLink, connect_tls
 from tenfold.adapters.frames.service import RemoteService
 from tenfold.contracts.errors import UserMistakeError
 from tenfold.ports.frames import VERSION, FrameError, Hello, PeerUnavailableError, pack
@@ -124,6 +126,31 @@ async def test_nobody_there_is_told_with_its_place(authority: Authority) -> None
         await connect_tls("127.0.0.1", port, tls=tls, service="mill")
 
 
+async def test_whose_handshake_ends_after_the_server_has_stopped_is_not_served(
+    authority: Authority, served: Served
+) -> None:
+    reader, writer = await asyncio.open_connection(served.host, served.port)
+    came, goes = ssl.MemoryBIO(), ssl.MemoryBIO()
+    tls = authority.caller("orders").wrap_bio(came, goes, server_hostname="mill")
+    while True:
+        try:
+            tls.do_handshake()
+            break  # what ends it at the other end is not sent yet
+        except ssl.SSLWantReadError:
+            writer.write(goes.read())
+            came.write(await reader.read(65536))
+    await served.process.server.stop(drain_s=1)
+    tls.write(pack(Hello(version=VERSION)))
+    writer.write(goes.read())
+    async with asyncio.timeout(3):
+        with contextlib.suppress(ConnectionError):
+            came.write(await reader.read())
+    writer.close()
+    assert not served.process.server.connections
+    with pytest.raises((ssl.SSLWantReadError, ssl.SSLZeroReturnError)):
+        tls.read()
+
+
 async def test_a_name_stands_for_all_of_its_addresses_and_they_change(
     authority: Authority, served: Served
 ) -> None:
@@ -183,6 +210,50 @@ async def test_a_name_that_stands_for_nothing_is_told(authority: Authority) -> N
         await directory.look()
 
 
+async def test_a_name_that_cannot_even_be_asked_for_is_told_and_does_not_end_the_looking(
+    authority: Authority, served: Served, caplog: pytest.LogCaptureFixture
+) -> None:
+    """`getaddrinfo` raises a UnicodeError for it, which is no OSError."""
+    wrong = Address(host="a..b", port=served.port, every=True)
+    directory = Addresses([wrong], authority.caller("orders"), "mill", links=1)
+    with pytest.raises(PeerUnavailableError, match=r"a\.\.b: "):
+        await directory.look()
+    fails = [ValueError("What is this?")]
+
+    async def resolve(host: str, port: int) -> Sequence[str]:
+        if fails:
+            raise fails.pop()
+        return [served.host]
+
+    address = Address(host="mill.internal", port=served.port, every=True)
+    directory = Addresses([address], authority.caller("orders"), "mill", links=1, resolve=resolve)
+    remote = RemoteService("mill", directory)
+    try:
+        assert (await remote.call(outgoing())).value == served.host
+        assert "unexpected ValueError" in caplog.text
+    finally:
+        await remote.close()
+
+
+async def test_a_place_that_cannot_be_dialled_is_told_and_dialled_again(
+    authority: Authority, served: Served, caplog: pytest.LogCaptureFixture
+) -> None:
+    fails = [UnicodeError("label empty or too long")]
+
+    async def dial() -> FrameLink:
+        if fails:
+            raise fails.pop()
+        tls = authority.caller("orders")
+        return await connect_tls(served.host, served.port, tls=tls, service="mill")
+
+    remote = RemoteService("mill", Fixed({"mill": dial}, links=1))
+    try:
+        assert (await remote.call(outgoing())).value == served.host
+        assert "unexpected UnicodeError" in caplog.text
+    finally:
+        await remote.close()
+
+
 async def test_the_loopback_is_looked_up_for_real(authority: Authority, served: Served) -> None:
     address = Address(host="localhost", port=served.port, every=True)
     places = await Addresses([address], authority.caller("orders"), "mill", links=1).look()
@@ -198,6 +269,8 @@ async def test_the_loopback_is_looked_up_for_real(authority: Authority, served: 
         ("[::1]:7001", "::1", 7001, False),
         ("catalog-1.internal:80", "catalog-1.internal", 80, False),
         ("dns://catalog.internal:7001", "catalog.internal", 7001, True),
+        ("dns://catalog.internal.:7001", "catalog.internal.", 7001, True),
+        (f"{'a' * 63}.b_c:1", f"{'a' * 63}.b_c", 1, False),
     ],
 )
 def test_addresses_are_read(text: str, host: str, port: int, every: bool) -> None:
@@ -205,7 +278,21 @@ def test_addresses_are_read(text: str, host: str, port: int, every: bool) -> Non
 
 
 @pytest.mark.parametrize(
-    "text", ["7001", "host", "host:", "host:0", "host:70000", "http://host:1", "::1:7001", "a b:1"]
+    "text",
+    [
+        "7001",
+        "host",
+        "host:",
+        "host:0",
+        "host:70000",
+        "http://host:1",
+        "::1:7001",
+        "a b:1",
+        "a..b:1",
+        ".a:1",
+        "dns://.:1",
+        f"dns://{'a' * 64}.b:1",
+    ],
 )
 def test_what_is_no_address_is_told(text: str) -> None:
     with pytest.raises(ValueError, match="is not an address"):

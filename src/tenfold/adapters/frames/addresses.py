@@ -18,7 +18,10 @@ from tenfold.ports.frames import PeerUnavailableError
 
 __all__ = ["Address", "Addresses", "parse_address"]
 
-_SHAPE: Final = re.compile(r"(dns://)?(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):([0-9]{1,5})")
+_LABEL: Final = "[A-Za-z0-9_-]{1,63}"
+_SHAPE: Final = re.compile(
+    rf"(dns://)?(\[[0-9A-Fa-f:.]+\]|{_LABEL}(?:\.{_LABEL})*\.?):([0-9]{{1,5}})"
+)
 _AGAIN_S: Final = 5.0
 _log = logging.getLogger("tenfold.frames")
 Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
@@ -90,7 +93,7 @@ class Addresses:
             if address.every:
                 try:
                     self._known[address] = await self._resolve(address.host, address.port)
-                except OSError as error:
+                except (OSError, UnicodeError) as error:
                     why = f" {address.host}: {error}."
                     _log.warning("%s cannot be looked up: %s.", address.host, error)
                 hosts = self._known.get(address, ())

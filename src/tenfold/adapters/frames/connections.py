@@ -161,8 +161,9 @@ class Connections:
             again_s = self._directory.again_s
             try:
                 places = await self._directory.look()
-            except (TenfoldError, OSError) as error:
-                # What is known stays: a directory that is away does not end what runs.
+            except Exception as error:
+                # What is known stays: a directory that is away does not end what runs. Nor does
+                # a mistake of it end the looking: nobody would begin it again.
                 self._note_failure(error)
                 await asyncio.sleep(_LOOK_AGAIN_S)
                 continue
@@ -225,7 +226,10 @@ class Connections:
             self._parted[instance] = standing
 
     def _note_failure(self, error: Exception) -> None:
-        self._failure = error
+        before, self._failure = self._failure, error
+        if not isinstance(error, TenfoldError | OSError) and repr(error) != repr(before):
+            what = "Looking for the service %r, or connecting, met an unexpected %s."
+            _log.error(what, self._name, type(error).__name__, exc_info=error)
         if self.endpoints:
             return
         if self._failed_s is None:

@@ -10,7 +10,6 @@ from typing import Final, Protocol
 
 from tenfold.adapters.frames.balancing import Standing
 from tenfold.adapters.frames.link import FrameLink
-from tenfold.contracts.errors import TenfoldError
 from tenfold.ports.frames import PeerUnavailableError
 
 __all__ = ["Dial", "Directory", "Endpoint", "Fixed", "Site"]
@@ -142,7 +141,7 @@ class Site:
             while len(self.links) < self._most:
                 try:
                     link = await self._dial()
-                except (TenfoldError, OSError) as error:
+                except Exception as error:
                     self._failed(error)
                     await asyncio.sleep(wait_s * (0.5 + self._random.random() / 2))
                     wait_s = min(wait_s * 2, _LONGEST_WAIT_S)
