@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from tenfold.cli.entry import main
+from tenfold.runtimes.pictures.plan import place_of
 from tests.faults.store_process import STORE
 
 SCALE = """\
@@ -111,6 +112,28 @@ def test_no_password_is_drawn(
     brokered = told(capsys, "show", "--topology", "scale")
     assert "Kafka, for events between services, at one.example:9,two.example:9" in brokered
     assert "secret" not in text + brokered + changes
+
+
+@pytest.mark.parametrize(
+    ("url", "place"),
+    [
+        ("nats://u:secret@a:4222,nats://u:secret@b:4222", "a:4222,b:4222"),
+        ("nats://u:secret@a:4222, tls://u:secret@b:4222/", "a:4222,b:4222"),
+        ("nats://u:secret@a:4222,u:secret@b:4222", "b:4222"),
+        ("kafka://me:se,secret@one:9,two:9", "one:9,two:9"),
+        ("amqp://me:secret/secret@one:9/shop", "one:9/shop"),
+        ("postgresql://me:secret@db:5433/shop?password=secret", "db:5433/shop"),
+        ("postgresql:///shop?host=/run", "this machine/shop"),
+    ],
+)
+def test_nor_is_one_of_several_servers(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, url: str, place: str
+) -> None:
+    assert place_of(url) == place
+    monkeypatch.setenv("TENFOLD_BROKER_URL", url)
+    shown = told(capsys, "show", "--topology", "scale")
+    assert f", for events between services, at {place}\n" in shown
+    assert "secret" not in shown
 
 
 def test_what_changes_is_told_in_sentences(capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from urllib.parse import urlsplit
 
@@ -16,6 +17,7 @@ from tenfold.runtimes.wiring import Wiring
 
 __all__ = ["CallLine", "EventLine", "Group", "Picture", "Resource", "decide_picture", "place_of"]
 
+_NEXT_URL = re.compile(r",\s*(?=[A-Za-z][A-Za-z0-9+.-]*://)")
 _BROKERS = {"kafka": "Kafka", "nats": "NATS JetStream", "amqp": "RabbitMQ"}
 
 
@@ -95,9 +97,18 @@ def decide_picture(product: Product) -> Picture:
 
 
 def place_of(url: str) -> str:
-    """Where a server is, or several are, without what opens them: `host:port/name`."""
-    parts = urlsplit(url)
-    return (parts.netloc.rpartition("@")[2] or "this machine") + parts.path.rstrip("/")
+    """Where a server is, or several are, without what opens them: `host:port/name`.
+
+    Of each URL in a list whatever stands before its last `@` is left out, so that a password
+    with a comma or a slash in it is not shown in part.
+    """
+    return ",".join(map(_place, _NEXT_URL.split(url)))
+
+
+def _place(url: str) -> str:
+    rest = url.partition("://")[2] or url
+    found = re.split("[?#]", rest)[0].rpartition("@")[2].rstrip("/")
+    return f"this machine{found}" if not found or found.startswith("/") else found
 
 
 def _listens(topology: Topology) -> str:
