@@ -9,12 +9,16 @@ from pathlib import Path
 
 import msgspec
 
+from tenfold.contracts.contract import OperationSpec
 from tenfold.contracts.errors import TenfoldError
 from tenfold.contracts.structs import Struct
+from tenfold.edges.http.endpoint import reply_writer
+from tenfold.edges.http.routes import Routes, add_operation
 from tenfold.ports.clock import RandomIds, SystemClock
 from tenfold.runtimes.doors import door_settings, fed_queues, open_door
 from tenfold.runtimes.listening import refuse_open_doors
 from tenfold.runtimes.places import Keys
+from tenfold.runtimes.reach import caller_tls
 from tenfold.runtimes.references import import_reference
 from tenfold.runtimes.reflection import (
     ModuleShape,
@@ -78,8 +82,12 @@ class _Check:
             if self._messages:
                 self._shapes(products)
             else:
-                self._wired(import_product(source))
-            refuse_open_doors(source.topology.http, source.origins)
+                with self._noting():
+                    self._wired(import_product(source))
+            with self._noting():
+                refuse_open_doors(source.topology.http, source.origins)
+            with self._noting():
+                _check_certificates(source)
         return list(self._messages)
 
     @contextmanager
@@ -130,11 +138,12 @@ class _Check:
             with self._noting():
                 for parameter, contract in needed_contracts(function).items():
                     wiring.module_of(contract, f"{function.__qualname__}({parameter})")
-        operations = {
+        operations: dict[str, OperationSpec] = {
             f"{name}.{operation.name}": operation
             for name, shape in shapes.items()
             for operation in shape.contract.operations.values()
         }
+        self._served(operations)
         with self._noting():
             # Without its url, so that there is no client to be closed.
             settings = door_settings(product.name, product.topology)
@@ -146,3 +155,18 @@ class _Check:
                 clock,
                 RandomIds(),
             )
+
+    def _served(self, operations: Mapping[str, OperationSpec]) -> None:
+        """Whether each operation that has a route can be served at it."""
+        routes: Routes[object] = Routes()
+        for name, spec in operations.items():
+            if spec.declaration.path is not None:
+                with self._noting():
+                    add_operation(routes, spec, partial(reply_writer, name, spec, operations))
+
+
+def _check_certificates(source: ProductFile) -> None:
+    """Refuse what services are to show one another, where it cannot be read."""
+    topology = source.topology
+    if any(each.listen or each.addresses for each in topology.services.values()):
+        caller_tls(topology.tls, source.root)

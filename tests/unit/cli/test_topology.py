@@ -222,3 +222,65 @@ def test_what_only_the_modules_together_show_is_told(pad: Any) -> None:
     unmet, backlog = done.stdout.splitlines()
     assert "NotesModule.other needs Other, which no module of this product implements" in unmet
     assert "queue.max_backlog names 'nots', which is not a module" in backlog
+
+
+TWO_AT_ONE = '''\
+"""Lists."""
+from typing import Protocol
+from tenfold import Contract, Refusal, command, query
+
+class Full(Refusal):
+    status = 409
+    detail: str
+
+class Lists(Contract, Protocol):
+    """Lists."""
+    @query("GET /v1/notes", who="anyone")
+    async def count(self) -> int:
+        """How many."""
+        ...
+    @query("GET /docs/mine", who="anyone")
+    async def mine(self) -> int:
+        """Whose."""
+        ...
+    @command("POST /v1/lists", who="anyone", raises=[Full])
+    async def fill(self) -> int:
+        """More."""
+        ...
+
+class ListsModule(Lists):
+    """Lists."""
+    async def count(self) -> int:
+        return 0
+    async def mine(self) -> int:
+        return 0
+    async def fill(self) -> int:
+        return 0
+'''
+
+
+def test_routes_that_cannot_be_served_are_told(pad: Any) -> None:
+    (pad.root / "padkit" / "lists.py").write_text(TWO_AT_ONE)
+    pad.change("[modules]\n", '[modules]\nlists = "padkit.lists:ListsModule"\n')
+    done = pad("topology", "check")
+    assert done.returncode == 1
+    reserved, field, taken = done.stdout.splitlines()
+    assert "The route GET /docs/mine of Lists.mine is under 'docs'" in reserved
+    assert "Full has the field 'detail'" in field
+    assert "Notes.count and Lists.count are both served at GET /v1/notes" in taken
+
+
+@pytest.mark.parametrize("at", ["listen = '127.0.0.1:9'", "addresses = ['b:9']\nreplicas = 0"])
+def test_certificates_that_are_not_there_are_told(pad: Any, at: str) -> None:
+    with (pad.root / "tenfold.toml").open("a") as file:
+        file.write(
+            "[topologies.split.database]\nkind = 'postgres'\n"
+            "[topologies.split.tls]\ncertificate = 'a.pem'\nkey = 'a.key'\nauthority = 'ca'\n"
+            f"[topologies.split.services.a]\nmodules = ['notes']\n{at}\n"
+        )
+    pad.change("padkit.module:NotesModule", "padkit.module:NoteModule")
+    done = pad("topology", "check", "--topology", "split")
+    assert done.returncode == 1
+    absent, certificate = done.stdout.splitlines()
+    assert "Did you mean `NotesModule`?" in absent
+    assert f"split: There is no file {pad.root / 'a.pem'}, which the topology names" in certificate

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from asyncio import CancelledError
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Any
 
-from tenfold.contracts.errors import ContractError, OverloadedError
+from tenfold.contracts.contract import OperationSpec
+from tenfold.contracts.errors import OverloadedError
 from tenfold.edges.http.asgi import ASGIApp, Headers, Receive, Scope, Send
 from tenfold.edges.http.cors import Cors
 from tenfold.edges.http.endpoint import Endpoint
@@ -14,10 +16,10 @@ from tenfold.edges.http.errors import MethodNotAllowedError, RouteNotFoundError
 from tenfold.edges.http.exchange import Answer, ClientGoneError, Exchange
 from tenfold.edges.http.forms import problem_form
 from tenfold.edges.http.mounts import MountFailedError, Mounts
-from tenfold.edges.http.pages import RESERVED_PREFIXES, Pages
+from tenfold.edges.http.pages import Pages
 from tenfold.edges.http.problems import problem_of
 from tenfold.edges.http.replies import problem_answer
-from tenfold.edges.http.routes import Place, Routes
+from tenfold.edges.http.routes import Place, Routes, add_operation
 from tenfold.edges.http.settings import HttpProduct, ReadinessState
 from tenfold.path.entry import Entry
 
@@ -49,6 +51,10 @@ class _Target:
         self.bounded = bounded
 
 
+def _operation(name: str, spec: OperationSpec, product: HttpProduct, entry: Entry) -> _Target:
+    return _Target(name, Endpoint(name, spec, product, entry).answer, bounded=True)
+
+
 class _HttpEdge:
     """The application itself. All requests share it; it keeps only how many are in progress."""
 
@@ -70,16 +76,8 @@ class _HttpEdge:
         for path, page in pages.routes.items():
             self._routes.add("GET", path, _Target("edge.page", page, bounded=False), "Tenfold")
         for name, spec in product.routed().items():
-            method, path = spec.declaration.method or "", spec.declaration.path or ""
-            owner = f"{spec.contract}.{spec.name}"
-            if path.startswith(RESERVED_PREFIXES):
-                raise ContractError(
-                    f"The route {method} {path} of {owner} is under {path.split('/')[1]!r}, which "
-                    "Tenfold keeps for itself. Give it another path."
-                )
-            self._beginnings.add(path.split("/")[1].encode())
-            endpoint = Endpoint(name, spec, product, entry)
-            self._routes.add(method, path, _Target(name, endpoint.answer, bounded=True), owner)
+            add_operation(self._routes, spec, partial(_operation, name, spec, product, entry))
+            self._beginnings.add((spec.declaration.path or "").split("/")[1].encode())
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         kind = scope["type"]

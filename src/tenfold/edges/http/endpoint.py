@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from asyncio import CancelledError
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
@@ -28,7 +28,7 @@ from tenfold.edges.http.settings import HttpProduct
 from tenfold.edges.http.waiting import DisconnectWatch, Watches, guarded
 from tenfold.path.entry import Entry, Incoming
 
-__all__ = ["Endpoint", "has_body"]
+__all__ = ["Endpoint", "has_body", "reply_writer"]
 
 
 def has_body(spec: OperationSpec) -> bool:
@@ -67,8 +67,7 @@ class Endpoint:
         self._addresses = Addresses(settings.trusted_proxies, settings.forwarded_header)
         self._reader = ArgumentReader(spec, product.settings.max_depth)
         self._watches = Watches(settings.disconnect_check_s)
-        self._writer = ReplyWriter(spec, _created(name, spec, product))
-        _check_refusals(spec)
+        self._writer = reply_writer(name, spec, product.operations)
 
     async def answer(self, exchange: Exchange, values: Sequence[str]) -> Answer:
         """Answer one request.
@@ -167,11 +166,24 @@ def _refuse_query(query: bytes) -> None:
     )
 
 
-def _created(name: str, spec: OperationSpec, product: HttpProduct) -> OperationSpec | None:
+def reply_writer(
+    name: str, spec: OperationSpec, operations: Mapping[str, OperationSpec]
+) -> ReplyWriter:
+    """What writes the replies of the operation `name`, one of `operations`.
+
+    Raises: ContractError where what it returns or refuses with cannot be told over HTTP.
+    """
+    _check_refusals(spec)
+    return ReplyWriter(spec, _created(name, spec, operations))
+
+
+def _created(
+    name: str, spec: OperationSpec, operations: Mapping[str, OperationSpec]
+) -> OperationSpec | None:
     wanted = spec.declaration.created
     if wanted is None:
         return None
-    query = product.operations.get(f"{name.rpartition('.')[0]}.{wanted}")
+    query = operations.get(f"{name.rpartition('.')[0]}.{wanted}")
     return query if query is not None and query.declaration.path is not None else None
 
 

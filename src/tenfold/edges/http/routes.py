@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Generic, TypeVar
 from urllib.parse import unquote_to_bytes
 
+from tenfold.contracts.contract import OperationSpec
 from tenfold.contracts.errors import ContractError
 from tenfold.edges.http.errors import UnreadableRequestError
+from tenfold.edges.http.pages import RESERVED_PREFIXES
 
-__all__ = ["Place", "Routes", "split_path"]
+__all__ = ["Place", "Routes", "add_operation", "split_path"]
 
 _T = TypeVar("_T")
 
@@ -97,6 +99,23 @@ class Routes(Generic[_T]):
             return place, ()
         values: list[str] = []
         return _find(self._root, split_path(raw_path), 0, values), values
+
+
+def add_operation(routes: Routes[_T], spec: OperationSpec, make: Callable[[], _T]) -> None:
+    """Serve an operation that has a route there; the edge does, and who only checks a product.
+
+    Args:
+        make: what is served, made once the path is known to be free for contracts.
+    Raises: ContractError where the route is Tenfold's or taken; what `make` raises.
+    """
+    method, path = spec.declaration.method or "", spec.declaration.path or ""
+    owner = f"{spec.contract}.{spec.name}"
+    if path.startswith(RESERVED_PREFIXES):
+        raise ContractError(
+            f"The route {method} {path} of {owner} is under {path.split('/')[1]!r}, which "
+            "Tenfold keeps for itself. Give it another path."
+        )
+    routes.add(method, path, make(), owner)
 
 
 def split_path(raw_path: bytes) -> list[str]:
