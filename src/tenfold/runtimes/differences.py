@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from typing import Any
 
 import msgspec
@@ -15,7 +15,6 @@ __all__ = ["Change", "decide_differences"]
 
 _TOLD_OTHERWISE = (
     "name",
-    "services",
     "processes.web",
     "processes.workers",
     "database.kind",
@@ -25,7 +24,9 @@ _TOLD_OTHERWISE = (
     "cache.url",
     "broker.url",
 )
-"""Keys, and tables, whose changes are told of in words of their own."""
+"""Keys whose changes are told of in words of their own."""
+_OF_SERVICES = ("modules", "replicas", "workers")
+"""Those of each service."""
 _URLS = {"url", "direct_url", "purge_url", "replicas"}
 """Keys whose values may hold a password."""
 
@@ -46,6 +47,7 @@ def decide_differences(
     """
     (old_file, old), (new_file, new) = before, after
     yield from _data(old_file, new_file)
+    yield from _deliveries(old_file, new_file)
     yield from _front(old, new)
     yield from _services(old, new)
     yield from _resources(old.resources, new.resources)
@@ -67,6 +69,18 @@ def _data(old: ProductFile, new: ProductFile) -> Iterator[Change]:
             about="data",
             text="The data would move from PostgreSQL to SQLite, which no command does.",
         )
+
+
+def _deliveries(old: ProductFile, new: ProductFile) -> Iterator[Change]:
+    if old.topology.repeated == new.topology.repeated:
+        return
+    if new.topology.repeated:
+        text = "Calls go over a socket and every message is delivered more than once, for tests."
+    elif new.topology.services:
+        text = "Messages are delivered once."
+    else:
+        text = "Calls stay in the process, and messages are delivered once."
+    yield Change(about="deliveries", text=text)
 
 
 def _front(old: Picture, new: Picture) -> Iterator[Change]:
@@ -125,13 +139,15 @@ def _resources(old: tuple[Resource, ...], new: tuple[Resource, ...]) -> Iterator
             verb = "come" if name.endswith("s") else "comes"
             yield Change(about=name, text=f"{name} {verb}: {after[name]}.")
         elif name not in after:
-            yield Change(about=name, text=f"{name} go: {before[name]}.")
+            verb = "go" if name.endswith("s") else "goes"
+            yield Change(about=name, text=f"{name} {verb}: {before[name]}.")
         elif before[name] != after[name]:
             yield Change(about=name, text=f"{name}: {after[name]}, in place of {before[name]}.")
 
 
 def _settings(old: ProductFile, new: ProductFile) -> Iterator[Change]:
-    before, after = _flat(old), _flat(new)
+    both = old.topology.services.keys() & new.topology.services.keys()
+    before, after = _flat(old, both), _flat(new, both)
     for key in {**before, **after}:
         one, other = before.get(key), after.get(key)
         if one == other:
@@ -145,13 +161,15 @@ def _settings(old: ProductFile, new: ProductFile) -> Iterator[Change]:
             )
 
 
-def _flat(source: ProductFile) -> dict[str, Any]:
+def _flat(source: ProductFile, services: Set[str]) -> dict[str, Any]:
+    """The values whose changes are told by their keys; of services only those named."""
     table = {**msgspec.to_builtins(source.topology), "settings": source.settings}
-    return {
-        key: value
-        for key, value in _leaves(table, "")
-        if not any(key == told or key.startswith(f"{told}.") for told in _TOLD_OTHERWISE)
+    table["services"] = {
+        name: {key: value for key, value in each.items() if key not in _OF_SERVICES}
+        for name, each in table["services"].items()
+        if name in services
     }
+    return {key: value for key, value in _leaves(table, "") if key not in _TOLD_OTHERWISE}
 
 
 def _leaves(table: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
@@ -163,7 +181,7 @@ def _leaves(table: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
 
 
 def _said(key: str, value: Any) -> str:
-    if value is None or value == "" or value == []:
+    if value in (None, "", (), []):
         return "nothing"
     if key.rpartition(".")[2] in _URLS:
         return ", ".join(map(place_of, [value] if isinstance(value, str) else value))

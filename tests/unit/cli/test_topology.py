@@ -147,6 +147,9 @@ def test_what_changes_is_told_in_sentences(capsys: pytest.CaptureFixture[str]) -
         "No process hosts all modules any more.",
         "broker comes: NATS JetStream, found or started on this machine.",
     ]
+    lines = told(capsys, "diff", "scale", "growth").splitlines()
+    assert lines[-1] == "broker goes: NATS JetStream, found or started on this machine."
+    assert "replicas go: 1 read replica beside it." in told(capsys, "diff", "growth", "prototype")
     lines = told(capsys, "diff", "prototype", "growth").splitlines()
     assert lines[0] == (
         "The data moves from SQLite to PostgreSQL: `tenfold move --from prototype --to growth`."
@@ -169,6 +172,35 @@ def test_modules_that_move_and_settings_are_told(pad: Any) -> None:
         "The service a goes.",
         "notes moves from the service a to b.",
         "database.pool is 20 in place of 10.",
+    ]
+
+
+def test_that_messages_come_more_than_once_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    assert told(capsys, "diff", "prototype", "twice") == (
+        "Calls go over a socket and every message is delivered more than once, for tests.\n"
+    )
+    assert told(capsys, "diff", "twice", "prototype") == (
+        "Calls stay in the process, and messages are delivered once.\n"
+    )
+    assert "Messages are delivered once.\n" in told(capsys, "diff", "twice", "scale")
+    assert told(capsys, "diff", "twice", "twice") == "twice and twice are alike.\n"
+
+
+def test_so_is_what_services_say_besides_their_processes(pad: Any) -> None:
+    table = (
+        "[topologies.{0}.database]\nkind = 'postgres'\n"
+        "[topologies.{0}.tls]\ncertificate = 'a.pem'\nkey = 'a.key'\nauthority = 'ca'\n"
+        "[topologies.{0}.services.a]\nmodules = ['notes']\n"
+    )
+    with (pad.root / "tenfold.toml").open("a") as file:
+        file.write(table.format("one") + "listen = '127.0.0.1:9'\n")
+        file.write(
+            table.format("two") + "max_calls = 600\nlisten = '127.0.0.1:8'\naddresses = ['b:8']\n"
+        )
+    assert pad("topology", "diff", "one", "two").stdout.splitlines() == [
+        "services.a.max_calls is 600 in place of 500.",
+        'services.a.listen is "127.0.0.1:8" in place of "127.0.0.1:9".',
+        'services.a.addresses is ["b:8"] in place of nothing.',
     ]
 
 
