@@ -6,6 +6,7 @@ import asyncio
 import os
 import stat
 import sys
+import termios
 from typing import TYPE_CHECKING, Annotated
 
 import msgspec
@@ -85,19 +86,30 @@ def move(
 
 def _refuse_silence() -> None:
     """Raise UserMistakeError where nobody could send a line."""
-    mode = os.fstat(sys.stdin.fileno()).st_mode
-    if not (sys.stdin.isatty() or stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)):
+    if not _could_speak():
         raise UserMistakeError(
             "--wait takes the word to switch over from standard input, which is neither a terminal "
             "nor a pipe here. Nothing was done. Run it where a line can be sent to it."
         )
 
 
+def _could_speak() -> bool:
+    if sys.stdin is None:  # closed before Python began
+        return False
+    mode = os.fstat(sys.stdin.fileno()).st_mode
+    return sys.stdin.isatty() or stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)
+
+
 async def _enter() -> None:
     """Return when a line has come on standard input. Leaves no thread that waits for one.
 
+    What was typed before it is asked for is no answer. Through a pipe it is, since a program
+    that sends a line means it whenever it comes.
+
     Raises: MoveRefusedError where it ended instead: whoever was to say so has gone.
     """
+    if sys.stdin.isatty():
+        termios.tcflush(sys.stdin.fileno(), termios.TCIFLUSH)
     print("Press Enter to switch over.", file=sys.stderr, flush=True)
     loop, come, fd = asyncio.get_running_loop(), asyncio.Event(), sys.stdin.fileno()
     loop.add_reader(fd, come.set)

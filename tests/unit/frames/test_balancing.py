@@ -77,9 +77,19 @@ def test_the_cheaper_of_two_is_asked(
 def test_of_two_that_are_as_quick_the_less_busy_is_cheaper_and_of_two_as_busy_the_quicker() -> None:
     idle, busy, slow = Standing(), Standing(), Standing()
     busy.begin(0.0, usual(1.0))
-    slow.answered(0.0, 1.1)
+    slow.answered(0.0, 1.3)
     assert idle.cost_at(0.0, 3.0) < busy.cost_at(0.0, 3.0)
     assert idle.cost_at(0.0, 3.0) < slow.cost_at(0.0, 3.0)
+
+
+def test_small_differences_leave_the_choice_to_chance() -> None:
+    """Else who calls one after the other would ask only the one that was quicker once."""
+    quick, unknown, slower = Standing(), Standing(), Standing()
+    quick.answered(0.0, 0.5)
+    slower.answered(0.0, 1.2)
+    for one in (quick, unknown, slower):
+        for other in (quick, unknown, slower):
+            assert decide_choice(one, other, 0.0, 0.0, 0.5) is one
 
 
 def test_an_idle_one_that_is_ten_times_slower_is_dearer_than_one_as_busy_as_all_others() -> None:

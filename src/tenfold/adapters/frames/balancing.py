@@ -41,6 +41,8 @@ _LONGEST_OUT_S: Final = 60.0
 RETURN_S: Final = 10.0
 """For how long it gets less than its part, after it was left alone."""
 _LEAST_WEIGHT: Final = 0.1
+_ALIKE: Final = 1.25
+"""Up to how many times of the usual a process counts as just as quick as the others."""
 
 
 class Standing:
@@ -147,9 +149,14 @@ class Standing:
         Finagle multiplies by the outstanding calls alone, as if they were answered one after
         another: then a slow one that nobody asks costs as little as a quick one that has ten
         in hand. A process works on many at once, and its latency tells what that costs; who has
-        more in hand than the others is dearer by as much.
+        more in hand than the others is dearer by as much. Small differences count for nothing:
+        who makes one call after the other would make all of them of the one that was a little
+        quicker once.
         """
-        return self.slowness_at(now_s) * (self.outstanding + 1 + load) / (1 + load)
+        slowness = self.slowness_at(now_s)
+        if slowness < _ALIKE:
+            slowness = 1.0
+        return slowness * (self.outstanding + 1 + load) / (1 + load)
 
     def is_out(self, now_s: float) -> bool:
         """Whether it is left alone."""
