@@ -31,6 +31,8 @@ from benchmarks.echo import (
     Said,
     decode,
     encode,
+    serve_grpc,
+    serve_http,
 )
 from tenfold.adapters.frames.breaker import Breaker, BreakerState
 from tenfold.adapters.frames.endpoints import Fixed
@@ -50,7 +52,6 @@ __all__ = ["SIDES"]
 TIMEOUT_S = 5.0
 _SECRET = b"a secret of both ends, for the benchmark alone"
 _CALLER = Principal(id="caller", permissions=("echo",))
-_kept: list[Any] = []
 
 
 class _Claims(msgspec.Struct):
@@ -156,11 +157,7 @@ async def _serve_aiohttp(place: str) -> None:
         async with asyncio.timeout(float(headers["x-timeout"])):
             return web.Response(body=encode(decode(await request.read())))
 
-    app = web.Application()
-    app.router.add_post("/say", say)
-    runner = web.AppRunner(app, access_log=None)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", int(place)).start()
+    await serve_http(place, say)
 
 
 @asynccontextmanager
@@ -195,19 +192,7 @@ async def _serve_grpcio(place: str) -> None:
             await context.abort(grpc.StatusCode.PERMISSION_DENIED, "It may not.")
         return request
 
-    handler = grpc.method_handlers_generic_handler(
-        "bench.Echo",
-        {
-            "say": grpc.unary_unary_rpc_method_handler(
-                say, request_deserializer=decode, response_serializer=encode
-            )
-        },
-    )
-    server = grpc.aio.server()
-    server.add_generic_rpc_handlers((handler,))
-    server.add_insecure_port(f"127.0.0.1:{place}")
-    await server.start()
-    _kept.append(server)  # it ends with its last reference
+    await serve_grpc(place, say)
 
 
 @asynccontextmanager

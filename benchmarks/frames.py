@@ -28,7 +28,19 @@ from typing import Any
 
 import uvloop
 
-from benchmarks.echo import AT_ONCE, METHOD, OPERATIONS, SPEC, TRACE, Ask, Said, decode, encode
+from benchmarks.echo import (
+    AT_ONCE,
+    METHOD,
+    OPERATIONS,
+    SPEC,
+    TRACE,
+    Ask,
+    Said,
+    decode,
+    encode,
+    serve_grpc,
+    serve_http,
+)
 from benchmarks.equipped import SIDES as EQUIPPED
 from benchmarks.measure import Figure, Noise, interleave
 from tenfold.adapters.frames.link import connect
@@ -41,7 +53,6 @@ GOALS = {
     "frames": {"aiohttp": "4", "grpcio aio": "15"},
     "frames, equipped": {"aiohttp, equipped": "2.5", "grpcio aio, equipped": "8"},
 }
-_kept: list[Any] = []
 
 
 class _Echo:
@@ -60,32 +71,14 @@ async def _serve_aiohttp(place: str) -> None:
     async def say(request: web.Request) -> web.Response:
         return web.Response(body=encode(decode(await request.read())))
 
-    app = web.Application()
-    app.router.add_post("/say", say)
-    runner = web.AppRunner(app, access_log=None)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", int(place)).start()
+    await serve_http(place, say)
 
 
 async def _serve_grpcio(place: str) -> None:
-    import grpc
-
     async def say(request: Said, _: Any) -> Said:
         return request
 
-    handler = grpc.method_handlers_generic_handler(
-        "bench.Echo",
-        {
-            "say": grpc.unary_unary_rpc_method_handler(
-                say, request_deserializer=decode, response_serializer=encode
-            )
-        },
-    )
-    server = grpc.aio.server()
-    server.add_generic_rpc_handlers((handler,))
-    server.add_insecure_port(f"127.0.0.1:{place}")
-    await server.start()
-    _kept.append(server)  # it ends with its last reference
+    await serve_grpc(place, say)
 
 
 @asynccontextmanager

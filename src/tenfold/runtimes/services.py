@@ -14,6 +14,7 @@ import socket
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
+from ssl import SSLContext
 
 from tenfold.adapters.frames.addresses import Addresses, parse_address
 from tenfold.adapters.frames.endpoints import Directory, Fixed
@@ -30,7 +31,7 @@ __all__ = ["Place", "Sockets", "answer_at"]
 
 _LINKS_EACH = 2
 """Connections that a process holds for each replica of a service on its machine, which the kernel
-hands out, and to each address elsewhere."""
+hands out; to each address as many, and two where none runs here."""
 _BACKLOG = 512
 _MOST_PATH_BYTES = 100
 """Linux takes 107 bytes and macOS 103."""
@@ -99,10 +100,13 @@ class Place:
     def peers(self, product: Product) -> dict[str, Peer]:
         """Who answers for each module that is not of this service."""
         found: dict[str, Peer] = {}
-        for name, settings in product.topology.services.items():
+        services, topology = product.topology.services, product.topology
+        far = any(addresses_of(each) for name, each in services.items() if name != self.service)
+        tls = caller_tls(topology.tls, product.root) if far else None
+        for name, settings in services.items():
             if name == self.service:
                 continue
-            directory = self._directory(product, name, settings)
+            directory = self._directory(name, settings, tls)
             remote = RemoteService(name, directory, most=settings.max_calls)
             self._remotes.append(remote)
             found |= dict.fromkeys(settings.modules, remote)
@@ -113,10 +117,9 @@ class Place:
         for remote in self._remotes:
             await remote.close()
 
-    def _directory(self, product: Product, name: str, settings: ServiceSettings) -> Directory:
+    def _directory(self, name: str, settings: ServiceSettings, tls: SSLContext | None) -> Directory:
         addresses = addresses_of(settings)
-        if addresses:
-            tls = caller_tls(product.topology.tls, product.root)
+        if addresses and tls is not None:
             links = _LINKS_EACH * max(settings.replicas, 1)
             return Addresses(addresses, tls, name, links=links)
         path = self._sockets[name]

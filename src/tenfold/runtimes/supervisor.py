@@ -242,7 +242,7 @@ class _Supervisor:
         source = self._source
         processes = source.topology.processes
         services = source.topology.services
-        here = ", ".join(name for name, each in services.items() if each.replicas)
+        here = ", ".join(n for n, each in services.items() if each.replicas or each.workers)
         runs = f"{processes.web} web and {processes.workers} worker processes"
         if services:
             runs = f"{processes.web} gateways" + (f" and the services {here}" if here else "")

@@ -22,6 +22,7 @@ from tenfold.ports.broker import BrokerSettings
 from tenfold.ports.cache import CacheSettings
 from tenfold.runtimes.balancers.settings import BalancerSettings
 from tenfold.runtimes.places import Keys, Origins, nearest
+from tenfold.runtimes.processes import decide_processes
 from tenfold.runtimes.reach import check_reach
 from tenfold.runtimes.reading import coerce, from_outside, merge, read, type_at
 from tenfold.runtimes.references import import_reference
@@ -326,6 +327,13 @@ def _check_services(
         raise origins.mistake(
             ("processes", "web"),
             f"the topology {name!r} has services and no gateway.",
+            "Ask for at least one.",
+        )
+    if not decide_processes(table.processes, table.services):
+        raise origins.mistake(
+            ("processes", "web"),
+            f"no process of the topology {name!r} runs on this machine: no gateway, no replica and "
+            "no worker of a service.",
             "Ask for at least one.",
         )
     placed: dict[str, str] = {}

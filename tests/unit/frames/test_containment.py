@@ -279,6 +279,17 @@ async def _carrying(fleet: Fleet) -> Process:
         await asyncio.sleep(0)
 
 
+async def _make_usual(fleet: Fleet, name: str) -> None:
+    """Let it be known how long an operation takes, and nothing of that be on its way any more."""
+    for _ in range(120):
+        await fleet.call(name)
+    seen = [process.seen for process in fleet.processes]
+    while any(p.seen == n for p, n in zip(fleet.processes, seen, strict=True)):
+        await asyncio.gather(*(fleet.call() for _ in range(4)))
+    while any(map(_in_progress, fleet.processes)):
+        await asyncio.sleep(0)
+
+
 def _in_progress(process: Process) -> bool:
     return any(connection.calls for connection in process.server.connections)
 
@@ -299,8 +310,7 @@ async def test_retries_end_with_the_budget(start: Any) -> None:
 
 async def test_a_declared_read_that_takes_long_is_asked_of_another_too(start: Any) -> None:
     fleet = await start(2)
-    for _ in range(120):
-        await fleet.call("look")
+    await _make_usual(fleet, "look")
     for process in fleet.processes:
         process.release.clear()
         process.begun.clear()
@@ -334,8 +344,7 @@ async def test_what_is_not_declared_so_is_asked_once(start: Any) -> None:
 
 async def test_a_hedged_read_whose_first_process_fails_waits_for_the_second(start: Any) -> None:
     fleet = await start(2)
-    for _ in range(120):
-        await fleet.call("look")
+    await _make_usual(fleet, "look")
     for process in fleet.processes:
         process.release.clear()
         process.begun.clear()
@@ -348,6 +357,23 @@ async def test_a_hedged_read_whose_first_process_fails_waits_for_the_second(star
     while _in_progress(first):
         await asyncio.sleep(0)
     assert not waiting.done()
+    second.release.set()
+    assert await waiting == second.name
+
+
+async def test_the_second_of_a_hedged_read_without_a_limit_has_the_time_that_is_left(
+    start: Any,
+) -> None:
+    fleet = await start(2)
+    await _make_usual(fleet, "look")
+    for process in fleet.processes:
+        process.release.clear()
+    waiting = asyncio.create_task(fleet.call("look", timeout_s=None))
+    first = await _carrying(fleet)
+    (second,) = (each for each in fleet.processes if each is not first)
+    while not _in_progress(second):
+        await asyncio.sleep(0)
+    await asyncio.sleep(0.05)
     second.release.set()
     assert await waiting == second.name
 

@@ -11,6 +11,7 @@ import pytest
 from tenfold.adapters.frames.service import RemoteService
 from tenfold.contracts.errors import UserMistakeError
 from tenfold.ports.peers import Outgoing
+from tenfold.runtimes.local_servers.probes import free_port
 from tenfold.runtimes.services import Place, Sockets, answer_at
 from tenfold.runtimes.settings import ServiceSettings
 from tenfold.runtimes.topology import Product, Topology
@@ -27,11 +28,6 @@ def product_of(root: Path, topology: Topology) -> Product:
     return Product(
         name="shop", root=root, modules={}, mounts={}, seed=None, settings={}, topology=topology
     )
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        return int(free.getsockname()[1])
 
 
 def test_each_service_has_a_socket_of_its_owner_s(tmp_path: Path) -> None:

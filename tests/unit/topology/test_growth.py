@@ -148,6 +148,13 @@ def test_a_machine_says_by_variables_which_services_run_there(tmp_path: Path) ->
         ),
         (SERVICE + "replicas = 0\n", "none is known elsewhere"),
         (SERVICE + 'addresses = ["10.0.0.5:7001"]\n' + TLS, "on this machine listen at none"),
+        (
+            SERVICE
+            + 'replicas = 0\nlisten = "127.0.0.1:7001"\naddresses = ["10.0.0.5:7001"]\n'
+            + TLS
+            + "[topologies.scale.processes]\nweb = 0\n",
+            "no gateway, no replica and no worker of a service",
+        ),
         (SERVICE.replace("shop", "gateway") + 'listen = "127.0.0.1:7001"\n' + TLS, "otherwise"),
     ],
 )

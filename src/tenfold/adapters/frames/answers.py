@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import Final
+from collections.abc import Callable
+from typing import Any, Final
 
 import msgspec
 
@@ -69,13 +70,18 @@ def decide_given_up(took_s: float, given_s: float, usual_s: float) -> bool:
     return took_s + _TIMER_S >= given_s and decide_late(given_s, usual_s)
 
 
-def returned(spec: OperationSpec, answer: Answer) -> Returned:
-    """What an answer means. Raises: the refusal or error that it stands for."""
-    target = f"{spec.contract}.{spec.name}"
+def returned(spec: OperationSpec, answer: Answer, decode: Callable[[bytes], Any]) -> Returned:
+    """What an answer means.
+
+    Args:
+        decode: reads a result of the operation.
+
+    Raises: the refusal or error that it stands for.
+    """
     try:
         if isinstance(answer, Answered):
             return Returned(
-                value=msgspec.msgpack.decode(answer.value, type=spec.result),
+                value=decode(answer.value),
                 position=answer.position,
                 replayed=answer.replayed,
                 settled=answer.settled,
@@ -86,8 +92,8 @@ def returned(spec: OperationSpec, answer: Answer) -> Returned:
             raise _refusal(spec, answer)
     except msgspec.ValidationError as error:
         raise FrameError(
-            f"The answer of {target} is not what its contract says: {error}. It was done. Is the "
-            "process that runs of another version?",
+            f"The answer of {spec.contract}.{spec.name} is not what its contract says: {error}. It "
+            "was done. Is the process that runs of another version?",
             outcome=Outcome.DONE,
         ) from error
     raise _error(answer)

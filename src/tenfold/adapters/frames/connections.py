@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from time import monotonic
 from typing import Final
 
@@ -91,25 +91,16 @@ class Connections:
         """Whom to ask, another than the last one if there is; None where there is nobody."""
         if self._looking is None:
             self._look()
-        if len(self.endpoints) > 1:
-            found = [
-                each
-                for each in self.endpoints
-                if each is not last and not each.standing.is_out(now_s)
-            ] or self.endpoints
-        else:
-            found = self.endpoints
-        if not found:
+        if not self.endpoints:
             return None
-        endpoint = found[0]
-        if len(found) > 1:
-            draw = self._draw
-            at = int(draw() * len(found))
-            step = 1 + int(draw() * (len(found) - 1))
-            endpoint, other = found[at], found[(at + step) % len(found)]
+        endpoint, other = self._draw_two(self.endpoints)
+        if endpoint is not other:
+            if _not_now(endpoint, last, now_s) or _not_now(other, last, now_s):
+                asked = [each for each in self.endpoints if not _not_now(each, last, now_s)]
+                endpoint, other = self._draw_two(asked or self.endpoints)
             load = self.outstanding / len(self.endpoints)
             one, two = endpoint.standing, other.standing
-            if decide_choice(one, two, now_s, load, draw()) is two:
+            if decide_choice(one, two, now_s, load, self._draw()) is two:
                 endpoint = other
         link = endpoint.link()
         if not link.usable:  # its process was lost in this turn of the loop, and we are told next
@@ -119,6 +110,15 @@ class Connections:
             link.retires_s = math.inf
             self._places[link][0].renew(link)
         return endpoint
+
+    def _draw_two(self, among: Sequence[Endpoint]) -> tuple[Endpoint, Endpoint]:
+        """Two of them by chance; one twice where there is no other."""
+        count = len(among)
+        if count == 1:
+            return among[0], among[0]
+        at = int(self._draw() * count)
+        step = 1 + int(self._draw() * (count - 1))
+        return among[at], among[(at + step) % count]
 
     async def wait(self, until_s: float, *, lost: bool) -> Endpoint:
         """Wait for a connection. Raises: PeerUnavailableError, MAYBE_DONE after a loss."""
@@ -236,3 +236,8 @@ class Connections:
             _log.warning("The service %r cannot be reached. %s", self._name, error)
             self._failed_s = monotonic()
         self._changed.set()  # whoever waits looks whether that is any use
+
+
+def _not_now(endpoint: Endpoint, last: Endpoint | None, now_s: float) -> bool:
+    """Whether another is asked before it: it was just asked, or is left alone."""
+    return endpoint is last or endpoint.standing.is_out(now_s)

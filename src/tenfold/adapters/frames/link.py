@@ -9,6 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
+import msgspec
+
 from tenfold.adapters.frames.answers import Answer, returned
 from tenfold.contracts.contract import OperationSpec
 from tenfold.contracts.errors import Outcome, UnknownOperationError
@@ -119,6 +121,8 @@ class FrameLink(Wire):
         self._greeting: asyncio.Future[Hello] = self._loop.create_future()
         self._next = 1
         self._waiting: dict[int, asyncio.Future[Answer]] = {}
+        self._decoders: dict[int, msgspec.msgpack.Decoder[Any]] = {}
+        """Of results, by the type's own number: making one takes time, and keeps the type."""
         self._reason = "The process closed the connection."
         self._writable = asyncio.Event()
         self._writable.set()
@@ -163,7 +167,11 @@ class FrameLink(Wire):
             PeerUnavailableError where it is gone (NOT_DONE); PeerLostError where it went
             meanwhile (MAYBE_DONE; a query NOT_DONE).
         """
-        return returned(outgoing.operation, await self.ask(outgoing))
+        spec = outgoing.operation
+        decoder = self._decoders.get(id(spec.result))
+        if decoder is None:
+            decoder = self._decoders[id(spec.result)] = msgspec.msgpack.Decoder(spec.result)
+        return returned(spec, await self.ask(outgoing), decoder.decode)
 
     async def ask(self, outgoing: Outgoing) -> Answer:
         """Carry one call to the process; its answer as it came.

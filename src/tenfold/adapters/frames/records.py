@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from typing import Final
 
+import msgspec
+
 from tenfold.adapters.frames.breaker import Breaker
 from tenfold.adapters.frames.latencies import Latencies
 from tenfold.contracts.contract import OperationSpec
@@ -20,11 +22,12 @@ _LEAST_HEDGE_S: Final = 0.001
 class OperationRecord:
     """Its latencies, its breaker, and how its calls ended."""
 
-    __slots__ = ("breaker", "hedges", "latencies", "outcomes", "spec", "target")
+    __slots__ = ("breaker", "decode", "hedges", "latencies", "outcomes", "spec", "target")
 
     def __init__(self, spec: OperationSpec, module: str) -> None:
         self.spec = spec
         self.target = f"{module or spec.contract}.{spec.name}"
+        self.decode = msgspec.msgpack.Decoder(spec.result).decode
         self.breaker = Breaker()
         self.latencies = Latencies()
         self.outcomes: Counter[str] = Counter()

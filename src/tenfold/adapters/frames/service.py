@@ -87,8 +87,7 @@ class RemoteService:
         self._connections.outstanding += 1
         fault: bool | None = None
         try:
-            answer, lost = await self._carry(outgoing, record, now_s, given_s)
-            fault = decide_fault(answer, given_s, record.latencies.usual_s)
+            answer, fault, lost = await self._carry(outgoing, record, now_s, given_s)
         except (PeerLostError, DeadlineExceededError) as error:
             fault = True
             record.count_error(error)
@@ -151,7 +150,7 @@ class RemoteService:
         else:
             outcomes["refused" if isinstance(answer, Refused) else answer.code] += 1
         try:
-            return returned(record.spec, answer)
+            return returned(record.spec, answer, record.decode)
         except TenfoldError as error:
             if lost and error.outcome is Outcome.NOT_DONE:
                 error.outcome = Outcome.MAYBE_DONE  # the one that was lost may have done it
@@ -159,8 +158,11 @@ class RemoteService:
 
     async def _carry(
         self, outgoing: Outgoing, record: OperationRecord, now_s: float, given_s: float
-    ) -> tuple[Answer, bool]:
-        """Send it, again where a process is lost over it and it may be. Returns: and whether."""
+    ) -> tuple[Answer, bool, bool]:
+        """Send it, again where a process is lost over it and it may be.
+
+        Returns: the answer, whether it is a fault, and whether a process was lost.
+        """
         until_s = now_s + given_s + (outgoing.wait_s or 0.0)
         connections = self._connections
         lost = False
@@ -176,8 +178,8 @@ class RemoteService:
                 sent = msgspec.structs.replace(outgoing, timeout_s=min(given_s, left_s))
             try:
                 if record.hedges and (after_s := record.hedge_after_s) is not None:
-                    return await self._hedge(endpoint, sent, record, after_s), lost
-                return await self._try(endpoint, sent, record, now_s), lost
+                    return *await self._hedge(endpoint, sent, record, after_s), lost
+                return *await self._try(endpoint, sent, record, now_s), lost
             except PeerUnavailableError as error:  # nothing was sent, which costs nobody anything
                 if left:
                     last = endpoint
@@ -199,8 +201,8 @@ class RemoteService:
 
     async def _try(
         self, endpoint: Endpoint, outgoing: Outgoing, record: OperationRecord, began_s: float
-    ) -> Answer:
-        """Ask one process, and note how it does.
+    ) -> tuple[Answer, bool]:
+        """Ask one process, and note how it does; whether its answer is a fault.
 
         What may wait there for an outcome tells nothing of how fast it works, and is late only
         when the time for that has passed too.
@@ -224,18 +226,19 @@ class RemoteService:
         finally:
             standing.end(number)
         now_s = monotonic()
-        if decide_fault(answer, given_s, latencies.usual_s):
+        fault = decide_fault(answer, given_s, latencies.usual_s)
+        if fault:
             self._faulted(endpoint)
         elif type(answer) is Answered and not settles_s:
             latencies.note(now_s - began_s)
             standing.answered(now_s, (now_s - began_s) / latencies.usual_s)
         elif type(answer) is not Failed or answer.code != DeadlineExceededError.code:
             standing.did_not_fail(now_s)
-        return answer
+        return answer, fault
 
     async def _hedge(
         self, endpoint: Endpoint, outgoing: Outgoing, record: OperationRecord, after_s: float
-    ) -> Answer:
+    ) -> tuple[Answer, bool]:
         """Ask a second process where the first has not answered in time; the first answer counts.
 
         (J. Dean and L. A. Barroso, "The Tail at Scale", 2013.) A fault is no answer while the
@@ -246,20 +249,19 @@ class RemoteService:
         asked = [first]
         try:
             done, _ = await asyncio.wait(asked, timeout=after_s)
-            other = None if done else self._connections.choose(monotonic(), endpoint)
+            left_s = (outgoing.timeout_s or record.spec.declaration.timeout_s) - after_s
+            ask = not done and left_s > 0
+            other = self._connections.choose(monotonic(), endpoint) if ask else None
             if other is not None and other is not endpoint and self._may_repeat():
                 self._hedges += 1
-                left_s = max((outgoing.timeout_s or after_s) - after_s, 0.001)
                 sent = msgspec.structs.replace(outgoing, timeout_s=left_s)
                 asked.append(loop.create_task(self._try(other, sent, record, monotonic())))
             waiting = set(asked)
             while len(waiting) > 1:
                 done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
                 for task in done:
-                    if task.exception() is None and not decide_fault(
-                        answer := task.result(), outgoing.timeout_s or 0.0, record.latencies.usual_s
-                    ):
-                        return answer
+                    if task.exception() is None and not task.result()[1]:
+                        return task.result()
             return await (waiting.pop() if waiting else first)
         finally:
             for task in asked:
@@ -299,7 +301,7 @@ def _settles_s(outgoing: Outgoing) -> float:
     return outgoing.wait_s or 0.0 if outgoing.operation.declaration.settled_by else 0.0
 
 
-def _hear(task: asyncio.Task[Answer]) -> None:
+def _hear(task: asyncio.Task[tuple[Answer, bool]]) -> None:
     """Take note of how a try ended that nobody waits for any more."""
     if not task.cancelled():
         task.exception()
