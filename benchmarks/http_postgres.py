@@ -16,7 +16,6 @@ import argparse
 import json
 import os
 import signal
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -33,7 +32,7 @@ from benchmarks.measure import (
     interleave,
     process_cpu_s,
 )
-from benchmarks.processes import free_port, load, request, serving, uvicorn_server
+from benchmarks.processes import TENFOLD, free_port, load, request, serving, uvicorn_server
 from benchmarks.servers.postgres import fresh_database, postgres_server
 
 __all__ = ["main", "processes_of"]
@@ -42,7 +41,6 @@ PRODUCT = Path(__file__).parent / "servers" / "notes"
 BODY = b'{"title":"White hanging heart T-light holder","quantity":6}'
 ROWS = 500
 GOALS = {"SQLAlchemy ORM": "goal 6", "asyncpg": "goal 1.5"}
-_RUN = "import sys; from tenfold.cli.entry import main; sys.exit(main())"
 
 
 @dataclass(frozen=True)
@@ -104,7 +102,7 @@ def _tenfold(url: str) -> Iterator[tuple[int, int]]:
     port = free_port()
     with tempfile.TemporaryDirectory() as data:
         command = [
-            sys.executable, "-c", _RUN, "run", "--topology", "growth", "--port", str(port),
+            *TENFOLD, "run", "--topology", "growth", "--port", str(port),
             "--data", data, "--web", "1", "--workers", "1", "--product", str(PRODUCT),
         ]  # fmt: skip
         os.environ["TENFOLD_DATABASE_URL"] = url

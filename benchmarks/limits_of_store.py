@@ -15,7 +15,6 @@ import argparse
 import asyncio
 import json
 import os
-import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -26,7 +25,7 @@ from pathlib import Path
 from benchmarks.http_postgres import processes_of
 from benchmarks.loading import Loaded, load_from_outside
 from benchmarks.measure import Figure, Noise, process_rss_mb
-from benchmarks.processes import STORE, Server, free_port, load, request, serving
+from benchmarks.processes import STORE, TENFOLD, Server, free_port, load, request, serving
 from benchmarks.servers.postgres import fresh_database
 from tenfold.runtimes.connect import connect_product
 from tenfold.runtimes.local_servers.start import start_local_servers
@@ -44,7 +43,6 @@ STEP = 1.3
 MOST_FAILED = 0.01
 PATIENT = {"TENFOLD_SHEDDING__WAIT_S": "30", "TENFOLD_SHEDDING__STALE_S": "30"}
 """Nobody is turned away: the bound on the wait decides what is too much, for every shape alike."""
-_RUN = "import sys; from tenfold.cli.entry import main; sys.exit(main())"
 
 
 @dataclass(frozen=True)
@@ -73,7 +71,7 @@ class Shape:
 def _running(shape: Shape, data: Path) -> Iterator[Server]:
     port = free_port()
     command = [
-        sys.executable, "-c", _RUN, "run", "--topology", shape.topology, "--port", str(port),
+        *TENFOLD, "run", "--topology", shape.topology, "--port", str(port),
         "--data", str(data),
     ]  # fmt: skip
     if shape.web:

@@ -27,6 +27,8 @@ from typing import Any
 
 import uvloop
 
+from benchmarks.measure import part
+
 __all__ = ["Loaded", "load_by_users", "load_from_outside", "main"]
 
 
@@ -224,9 +226,7 @@ class _Load:
             self._next(client, time.perf_counter())
 
     def _part(self, share: float) -> float:
-        if not self._took:
-            return 0.0
-        return self._took[min(len(self._took) - 1, int(len(self._took) * share))] * 1000
+        return part(self._took, share) * 1000
 
 
 def _decoded(coded: Sequence[str]) -> list[bytes]:

@@ -19,6 +19,7 @@ __all__ = [
     "Figure",
     "Noise",
     "descendants",
+    "part",
     "exact_cpu_s",
     "interleave",
     "process_cpu_s",
@@ -101,6 +102,13 @@ def exact_cpu_s(pid: int) -> float:
     """Processor time of a process's living threads, finer than its clock's ticks (Linux)."""
     found = Path(f"/proc/{pid}/task").glob("*/schedstat")
     return sum(int(each.read_text().split()[0]) for each in found) / 1e9
+
+
+def part(ordered: Sequence[float], share: float) -> float:
+    """The value below which a share of ordered ones lies, such as 0.99; 0 of none."""
+    if not ordered:
+        return 0.0
+    return ordered[min(len(ordered) - 1, int(len(ordered) * share))]
 
 
 def descendants(pid: int) -> list[int]:

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 __all__ = [
+    "TENFOLD",
     "STORE",
     "Server",
     "fleet",
@@ -27,7 +28,12 @@ __all__ = [
 
 ROOT = Path(__file__).resolve().parent.parent
 STORE = ROOT / "examples" / "store"
-_RUN = "import sys; from tenfold.cli.entry import main; sys.exit(main())"
+TENFOLD = [
+    sys.executable,
+    "-c",
+    "import sys; from tenfold.cli.entry import main; sys.argv[0] = 'tenfold'; sys.exit(main())",
+]
+"""The command `tenfold` of what is installed here, whatever is on the PATH."""
 
 
 class Server:
@@ -99,7 +105,7 @@ def fleet(
 def product_server(product: Path, data: Path) -> Iterator[Server]:
     """`tenfold run` of a product on a data directory."""
     port = free_port()
-    command = [sys.executable, "-c", _RUN, "run", "--port", str(port), "--data", str(data)]
+    command = [*TENFOLD, "run", "--port", str(port), "--data", str(data)]
     with serving(command, port, "/_tenfold/ready", product) as server:
         yield server
 

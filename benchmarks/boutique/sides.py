@@ -20,7 +20,7 @@ import asyncpg
 from benchmarks.boutique.peers.sql import make_tables
 from benchmarks.http_postgres import processes_of
 from benchmarks.measure import descendants, exact_cpu_s
-from benchmarks.processes import fleet, free_port, uvicorn_command
+from benchmarks.processes import TENFOLD, fleet, free_port, uvicorn_command
 from tenfold.runtimes.topology import read_product_file
 
 __all__ = ["CASES", "MODULES", "Postgres", "Side", "product_file", "sides_of"]
@@ -34,7 +34,6 @@ MODULES = (
 )  # fmt: skip
 """The frontend last: it is asked for a page once the others listen."""
 _ASKING = ("frontend", "carts", "recommendations", "checkout")
-_RUN = "import sys; from tenfold.cli.entry import main; sys.exit(main())"
 _PEERS = "benchmarks.boutique.peers"
 _READY = "/v1/home?user_id=nobody&currency=EUR"
 """Answered 200 once what a page needs can be reached, and not only the process that is asked."""
@@ -109,7 +108,7 @@ def _tenfold(name: str, topology: str, case: str, url: str) -> Iterator[Side]:
     # A path of a socket is short.
     with TemporaryDirectory(prefix="tf-") as data:
         command = [
-            sys.executable, "-c", _RUN, "run", "--product", str(product_file(case)),
+            *TENFOLD, "run", "--product", str(product_file(case)),
             "--topology", topology, "--port", str(port), "--data", data,
         ]  # fmt: skip
         settings = {"TENFOLD_PROCESSES__HUNG_S": "3600"}  # it is held for longer than it may hang

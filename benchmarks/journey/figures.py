@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 import msgspec
 
 from benchmarks.journey.record import Asked
+from benchmarks.measure import part
 
 __all__ = ["Cost", "Figures", "Move", "Stretch", "decide_failures", "decide_figures", "seen_pause"]
 
@@ -76,7 +77,6 @@ class Figures(msgspec.Struct, frozen=True):
     longest_ms: float
     paused: int
     failed: int
-    behind: int
 
     @property
     def availability(self) -> float:
@@ -96,13 +96,12 @@ def decide_figures(
         name=stretch.name,
         requests=len(asked),
         per_s=len(took) / (stretch.ended_s - stretch.began_s),
-        p50_ms=_part(took, 0.5),
-        p95_ms=_part(took, 0.95),
-        p99_ms=_part(took, 0.99),
-        longest_ms=_part(took, 1.0),
+        p50_ms=part(took, 0.5) * 1000,
+        p95_ms=part(took, 0.95) * 1000,
+        p99_ms=part(took, 0.99) * 1000,
+        longest_ms=part(took, 1.0) * 1000,
         paused=paused,
         failed=len(away) - paused,
-        behind=sum(each.behind for each in asked),
     )
 
 
@@ -143,9 +142,3 @@ def seen_pause(stretch: Stretch, journal: Iterable[Asked]) -> float:
     if not away:
         return 0.0
     return max(each.ended_s for each in away) - min(each.began_s for each in away)
-
-
-def _part(ordered: Sequence[float], share: float) -> float:
-    if not ordered:
-        return 0.0
-    return ordered[min(len(ordered) - 1, int(len(ordered) * share))] * 1000

@@ -13,8 +13,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from urllib.request import ProxyHandler, build_opener
 
-from benchmarks.measure import process_rss_mb
-from benchmarks.processes import ROOT, STORE, free_port
+from benchmarks.measure import descendants, process_rss_mb
+from benchmarks.processes import ROOT, STORE, TENFOLD, free_port
 from tenfold.runtimes.local_servers.start import start_local_servers
 from tenfold.runtimes.local_servers.state import read_state
 from tenfold.runtimes.local_servers.wanted import LocalServers, ServerWants
@@ -30,7 +30,6 @@ __all__ = [
     "mover",
     "rss_mb",
     "shared_mb",
-    "tree",
 ]
 
 CHECK_S, FALL = 0.5, 8
@@ -41,7 +40,6 @@ few cores some do.
 """
 _READY_S = 240.0
 _TICKS = os.sysconf("SC_CLK_TCK")
-_RUN = "import sys; from tenfold.cli.entry import main; sys.argv[0] = 'tenfold'; sys.exit(main())"
 _WAITS = "The data is being moved here from"
 _opener = build_opener(ProxyHandler({}))
 
@@ -117,7 +115,7 @@ class Site:
 
     def command(self, topology: str, *words: str) -> list[str]:
         """`tenfold` with these words."""
-        return [sys.executable, "-c", _RUN, *words, "--topology", topology]
+        return [*TENFOLD, *words, "--topology", topology]
 
 
 class Machine:
@@ -174,7 +172,7 @@ class Machine:
 
     def __exit__(self, *_: object) -> None:
         if self.process.poll() is None:
-            family = tree(self.process.pid)
+            family = descendants(self.process.pid)
             for pid in family:
                 with suppress(ProcessLookupError):
                     os.kill(pid, 9)
@@ -184,7 +182,7 @@ class Machine:
 @contextmanager
 def mover(site: Site) -> Iterator[subprocess.Popen[str]]:
     """`tenfold move` from the prototype to growth; it switches over when a line is sent to it."""
-    command = [sys.executable, "-c", _RUN, "move", "--from", "prototype", "--to", "growth"]
+    command = [*TENFOLD, "move", "--from", "prototype", "--to", "growth"]
     environ = {**site.environ("growth"), "TENFOLD_DATA": str(site.data("prototype"))}
     with subprocess.Popen(
         [*command, "--wait"],
@@ -244,21 +242,11 @@ class Balancer:
         self.process.wait(30)
 
 
-def tree(pid: int) -> list[int]:
-    """A process and all that it started, and these, as far as they live (Linux)."""
-    found = [pid]
-    for parent in found:  # it grows meanwhile
-        for thread in Path(f"/proc/{parent}/task").glob("*/children"):
-            with suppress(OSError):
-                found += map(int, thread.read_text().split())
-    return found
-
-
 def cpu_s(roots: Iterable[int]) -> float:
     """Processor time so far of processes, of all below them, and of children that have ended."""
     ticks = 0
     for root in roots:
-        for pid in tree(root):
+        for pid in descendants(root):
             with suppress(OSError):
                 fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
                 ticks += sum(map(int, fields[11:15]))
@@ -269,7 +257,7 @@ def rss_mb(roots: Iterable[int]) -> float:
     """Resident memory of processes and of all below them, added up."""
     found = 0.0
     for root in roots:
-        for pid in tree(root):
+        for pid in descendants(root):
             with suppress(OSError, RuntimeError):  # it has just ended
                 found += process_rss_mb(pid)
     return found
@@ -279,7 +267,7 @@ def shared_mb(roots: Iterable[int]) -> float:
     """The same with each page counted once, however many share it (proportional set size)."""
     found = 0
     for root in roots:
-        for pid in tree(root):
+        for pid in descendants(root):
             with suppress(OSError):
                 text = Path(f"/proc/{pid}/smaps_rollup").read_text()
                 found += int(re.findall(r"^Pss:\s+(\d+)", text, re.MULTILINE)[0])

@@ -14,6 +14,7 @@ import matplotlib.pyplot as plt
 
 from benchmarks.journey.page import IMAGES
 from benchmarks.journey.road import Journey
+from benchmarks.measure import part
 
 __all__ = ["draw"]
 
@@ -54,9 +55,9 @@ def _latency(journey: Journey) -> Any:
             bins[int(at_s / _BIN_S)].append(asked.took_s * 1000)
     times = [(at + 0.5) * _BIN_S for at in sorted(bins)]
     found = [sorted(bins[at]) for at in sorted(bins)]
-    axes.plot(times, [_part(each, 1.0) for each in found], ".", color=_SERVERS, ms=3)
-    axes.plot(times, [_part(each, 0.95) for each in found], color=_STORE, lw=1, alpha=0.5)
-    axes.plot(times, [_part(each, 0.5) for each in found], color=_STORE, lw=1.8)
+    axes.plot(times, [part(each, 1.0) for each in found], ".", color=_SERVERS, ms=3)
+    axes.plot(times, [part(each, 0.95) for each in found], color=_STORE, lw=1, alpha=0.5)
+    axes.plot(times, [part(each, 0.5) for each in found], color=_STORE, lw=1.8)
     axes.set_yscale("log")
     axes.set_ylim(bottom=1)
     axes.yaxis.set_major_formatter("{x:,.0f}")
@@ -102,7 +103,3 @@ def _stack(
         text = form.format(own) + (f" + {form.format(other)}" if other else "")
         axes.text(at, own + other, text, ha="center", va="bottom")
     axes.set_ylim(top=axes.get_ylim()[1] * 1.15)
-
-
-def _part(ordered: Sequence[float], share: float) -> float:
-    return ordered[min(len(ordered) - 1, int(len(ordered) * share))]

@@ -99,8 +99,7 @@ class Asked:
     @staticmethod
     def of(outgoing: Outgoing) -> Asked:
         """What travels of a command."""
-        target = f"{outgoing.module}.{outgoing.operation.name}"
-        return Asked(target, outgoing.key, outgoing.arguments)
+        return Asked(_target(outgoing), outgoing.key, outgoing.arguments)
 
 
 class Run:
@@ -195,8 +194,7 @@ def _decide_duplicate(
             kind=kind.value,
             about="duplicate fails",
             differed=f"delivered again after it had ended well, it failed with "
-            f"{type(last.error).__name__}: {_cut(str(last.error))} A message that is delivered "
-            "twice becomes a dead letter.",
+            f"{_failed(last.error)}. A message that is delivered twice becomes a dead letter.",
             mend="Let it end well where the work is done already: look at its own tables first "
             "(self.db.outside), and take a refusal that says so for success.",
         )
@@ -239,10 +237,10 @@ def decide_answers(
     outgoing: Outgoing, first: Returned, second: Returned | Exception
 ) -> Iterator[Finding]:
     """What the two answers to one command under one key show, which are to be equal."""
-    target = Asked.of(outgoing).target
+    target = _target(outgoing)
     if isinstance(second, Exception):
         if _is_its_own(second):
-            yield _answered(target, f"it failed with {type(second).__name__}: {second}")
+            yield _answered(target, f"it failed with {_failed(second)}")
     elif not second.replayed:
         yield _answered(target, "it was done again")
     elif not _equal(first.value, second.value):
@@ -259,6 +257,15 @@ def _answered(target: str, differed: str) -> Finding:
         "what else writes to the module's database, and whether its result's type says all "
         "that its handler returns.",
     )
+
+
+def _target(outgoing: Outgoing) -> str:
+    return f"{outgoing.module}.{outgoing.operation.name}"
+
+
+def _failed(error: Exception) -> str:
+    """An error in a sentence, which goes on or ends behind it."""
+    return f"{type(error).__name__}: {_cut(str(error))}".rstrip(".: ")
 
 
 class Findings:

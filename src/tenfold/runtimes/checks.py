@@ -15,6 +15,7 @@ from tenfold.contracts.structs import Struct
 from tenfold.edges.http.endpoint import reply_writer
 from tenfold.edges.http.routes import Routes, add_operation
 from tenfold.ports.clock import RandomIds, SystemClock
+from tenfold.runtimes.brokers import check_broker
 from tenfold.runtimes.doors import door_settings, fed_queues, open_door
 from tenfold.runtimes.listening import refuse_open_doors
 from tenfold.runtimes.places import Keys
@@ -88,6 +89,9 @@ class _Check:
                 refuse_open_doors(source.topology.http, source.origins)
             with self._noting():
                 _check_certificates(source)
+            if source.topology.broker.url:
+                with self._noting():
+                    check_broker(source.topology.broker)
         return list(self._messages)
 
     @contextmanager

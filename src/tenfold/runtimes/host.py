@@ -381,7 +381,7 @@ class Host:
             return None
         from tenfold.runtimes.twice import Twice
 
-        return Twice(self.product.name, self._around.ids)
+        return Twice(self.product.name, self._around.ids, witnessed=self._witness is not None)
 
     def _remote_operations(self, peers: Mapping[str, Peer]) -> dict[str, Operation]:
         return {

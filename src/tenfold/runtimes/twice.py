@@ -18,6 +18,7 @@ from tenfold.adapters.frames.endpoints import Fixed
 from tenfold.adapters.frames.link import connect
 from tenfold.adapters.frames.service import RemoteService
 from tenfold.contracts.contract import OperationSpec
+from tenfold.contracts.errors import UserMistakeError
 from tenfold.edges.frames import FrameServer
 from tenfold.path.delivery import Delivery
 from tenfold.path.entry import Entry
@@ -40,8 +41,16 @@ _LINKS = 2
 class Twice:
     """What stands between the modules of one process, and what it has found."""
 
-    def __init__(self, product: str, ids: Ids) -> None:
-        """Nothing is opened before `open`."""
+    def __init__(self, product: str, ids: Ids, *, witnessed: bool = False) -> None:
+        """Nothing is opened before `open`.
+
+        Raises: UserMistakeError where somebody wants to see the one delivery of each message.
+        """
+        if witnessed:
+            raise UserMistakeError(
+                "A witness tells of one delivery of each message, and the topology 'twice' makes "
+                "three. Nothing was started. Choose another topology."
+            )
         self._product = product
         self._ids = ids
         self._runs: dict[str, Run] = {}

@@ -8,10 +8,14 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from tenfold.cli.entry import main
-from tenfold.runtimes.pictures.plan import place_of
+from tenfold.runtimes.pictures.mermaid import render_mermaid
+from tenfold.runtimes.pictures.plan import decide_picture, place_of
+from tenfold.runtimes.settings import ProcessSettings
+from tenfold.runtimes.topology import import_product, read_product_file
 from tests.faults.store_process import STORE
 
 SCALE = """\
@@ -136,6 +140,30 @@ def test_nor_is_one_of_several_servers(
     assert "secret" not in shown
 
 
+@pytest.mark.parametrize(
+    ("scheme", "kind"), [("amqps", "RabbitMQ"), ("tls", "NATS JetStream"), ("foo", "a broker")]
+)
+def test_a_broker_is_named_by_any_of_its_schemes(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, scheme: str, kind: str
+) -> None:
+    monkeypatch.setenv("TENFOLD_BROKER_URL", f"{scheme}://one.example:9")
+    assert f"{kind}, for events" in told(capsys, "show", "--topology", "scale")
+
+
+def test_gateways_and_web_processes_that_are_not_there_are_not_drawn(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TENFOLD_PROCESSES__WEB", "0")
+    monkeypatch.setenv("TENFOLD_PROCESSES__WORKERS", "1")
+    assert "  all  1 worker " in told(capsys, "show", "--topology", "growth")
+    monkeypatch.delenv("TENFOLD_PROCESSES__WORKERS")
+    product = import_product(read_product_file(STORE, "scale", environ={}))
+    none = msgspec.structs.replace(product.topology, processes=ProcessSettings(web=0))
+    picture = decide_picture(msgspec.structs.replace(product, topology=none))
+    assert picture.gateways == ""
+    assert "gateway" not in render_mermaid(picture)
+
+
 def test_what_changes_is_told_in_sentences(capsys: pytest.CaptureFixture[str]) -> None:
     lines = told(capsys, "diff", "growth", "scale").splitlines()
     assert lines == [
@@ -156,6 +184,7 @@ def test_what_changes_is_told_in_sentences(capsys: pytest.CaptureFixture[str]) -
     )
     assert lines[1].startswith("All modules: 2 web processes and 1 worker, in place of one process")
     assert [line.partition(" ")[0] for line in lines[2:]] == ["database:", "cache:", "replicas"]
+    assert not any("place of nothing" in line or "place of []" in line for line in lines)
     assert told(capsys, "diff", "scale", "scale") == "scale and scale are alike.\n"
 
 
@@ -300,6 +329,13 @@ def test_routes_that_cannot_be_served_are_told(pad: Any) -> None:
     assert "The route GET /docs/mine of Lists.mine is under 'docs'" in reserved
     assert "Full has the field 'detail'" in field
     assert "Notes.count and Lists.count are both served at GET /v1/notes" in taken
+
+
+def test_a_broker_that_nobody_knows_is_told(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TENFOLD_BROKER_URL", "kafak://one.example:9")
+    assert "Did you mean `kafka`?" in told(capsys, "check", "--topology", "scale", code=1)
 
 
 @pytest.mark.parametrize("at", ["listen = '127.0.0.1:9'", "addresses = ['b:9']\nreplicas = 0"])

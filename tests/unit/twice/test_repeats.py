@@ -93,6 +93,17 @@ def test_a_duplicate_is_not_to_fail_for_reasons_of_its_own(error: Exception, tol
     assert about(ended, ended, run(error=error)) == ["duplicate fails"] * told
 
 
+@pytest.mark.parametrize("kind", [Kind.JOB, Kind.SCHEDULE])
+def test_of_duplicates_a_schedules_is_held_only_to_not_failing(kind: Kind) -> None:
+    job = kind is Kind.JOB
+    called, ended = run(("1", A)), run(committed=True)
+    assert about(called, called, run(committed=True), kind=kind) == ["duplicate commits"] * job
+    more = run(("2", B))
+    assert about(ended, ended, more, kind=kind) == ["duplicate calls bank.pay"] * job
+    failed = run(error=LookupError("gone"))
+    assert about(ended, ended, failed, kind=kind) == ["duplicate fails"]
+
+
 @pytest.mark.parametrize(
     ("first", "second", "said"),
     [
@@ -101,6 +112,7 @@ def test_a_duplicate_is_not_to_fail_for_reasons_of_its_own(error: Exception, tol
         (1, Returned(value=1), "it was done again"),
         (1, Returned(value=2, replayed=True), "it answered otherwise: 1, then 2"),
         (1, TooOften(), "it failed with TooOften"),
+        (1, LookupError("It is gone."), "it failed with LookupError: It is gone. Its"),
         (1, OverloadedError("full"), None),
     ],
 )

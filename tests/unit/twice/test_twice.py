@@ -6,13 +6,14 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from tenfold import TenfoldError, keyed
 from tenfold.adapters.frames.service import RemoteService
 from tenfold.contracts.envelope import OPERATOR
+from tenfold.contracts.errors import UserMistakeError
 from tenfold.path.entry import Incoming, Reply
 from tenfold.path.repeats import Finding, NotRepeatableError, ThrownAwayError
 from tenfold.ports.peers import Outgoing, Returned
@@ -85,6 +86,12 @@ async def running(tmp_path: Path) -> AsyncIterator[Running]:
     await made.stop()
 
 
+async def test_who_wants_to_see_each_delivery_is_sent_elsewhere(running: Running) -> None:
+    product = running.host.product
+    with pytest.raises(UserMistakeError, match="'twice' makes three"):
+        Host(product, data_dir=product.root, witness=cast("Any", object()))
+
+
 async def test_a_good_product_is_told_nothing(running: Running) -> None:
     for name in SAFE:
         await running.run(name)
@@ -111,7 +118,7 @@ async def test_a_good_product_is_told_nothing(running: Running) -> None:
         ("changes_places", r"other arguments: `account` 'one', then 'two'"),
         ("commits_late", r"it committed a unit of work"),
         ("calls_more", r"it called bank\.pay, which the deliveries before had not"),
-        ("fails_again", r"it failed with LookupError: there is nothing to do"),
+        ("fails_again", r"it failed with LookupError: there is nothing to do\. A message that is"),
     ],
 )
 async def test_a_handler_that_is_not_safe_to_repeat_is_named(

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from urllib.parse import urlsplit
 
 from tenfold.contracts.operations import Kind
 from tenfold.contracts.structs import Struct
 from tenfold.ports.clock import SystemClock
+from tenfold.runtimes.brokers import KINDS
 from tenfold.runtimes.listening import bracketed
 from tenfold.runtimes.reflection import ModuleShape, read_module
 from tenfold.runtimes.settings import ServiceSettings
@@ -18,7 +18,6 @@ from tenfold.runtimes.wiring import Wiring
 __all__ = ["CallLine", "EventLine", "Group", "Picture", "Resource", "decide_picture", "place_of"]
 
 _NEXT_URL = re.compile(r",\s*(?=[A-Za-z][A-Za-z0-9+.-]*://)")
-_BROKERS = {"kafka": "Kafka", "nats": "NATS JetStream", "amqp": "RabbitMQ"}
 
 
 class Group(Struct):
@@ -54,7 +53,8 @@ class EventLine(Struct):
 
 
 class Picture(Struct):
-    """A topology as it is drawn. `gateways` is empty where the groups answer themselves."""
+    """A topology as it is drawn. `gateways` is empty where the groups answer themselves, or
+    gateways run elsewhere."""
 
     product: str
     topology: str
@@ -88,7 +88,7 @@ def decide_picture(product: Product) -> Picture:
         product=product.name,
         topology=topology.name,
         listens=_listens(topology),
-        gateways=_counted(topology.processes.web, "gateway") if topology.services else "",
+        gateways=_gateways(topology),
         groups=tuple(_groups(topology, tuple(shapes))),
         resources=tuple(_resources(topology)),
         calls=tuple(_calls(shapes, wiring, homes, topology.repeated)),
@@ -119,13 +119,18 @@ def _listens(topology: Topology) -> str:
     return f"{topology.balancer.listen}, a balancer over {', '.join(servers)}"
 
 
+def _gateways(topology: Topology) -> str:
+    web = topology.processes.web
+    return _counted(web, "gateway") if topology.services and web else ""
+
+
 def _groups(topology: Topology, modules: tuple[str, ...]) -> Iterator[Group]:
     if topology.services:
         for name, settings in topology.services.items():
             yield Group(name=name, processes=_replicas(settings), modules=settings.modules)
         return
     web, workers = topology.processes.web, topology.processes.workers
-    if web + workers == 1:
+    if web == 1 and not workers:
         said = "one process, which answers and does the background work"
     else:
         counts = [(web, "web process"), (workers, "worker")]
@@ -165,9 +170,10 @@ def _resources(topology: Topology) -> Iterator[Resource]:
     else:
         yield Resource(name="cache", what="in each process")
     if broker.url:
-        kind = _BROKERS.get(urlsplit(broker.url).scheme, "a broker")
+        kind = KINDS.get(broker.url.partition("://")[0])
+        named = "a broker" if kind is None else kind.name
         yield Resource(
-            name="broker", what=f"{kind}, for events between services, at {place_of(broker.url)}"
+            name="broker", what=f"{named}, for events between services, at {place_of(broker.url)}"
         )
     elif topology.services and not database.url:
         yield Resource(name="broker", what="NATS JetStream, found or started on this machine")
