@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 from tenfold.contracts.operations import Kind
 from tenfold.contracts.structs import Struct
@@ -30,6 +31,12 @@ ANONYMOUS = Principal(id="anonymous")
 OPERATOR = Principal(id="operator", permissions=("*",))
 
 
+_TRACEPARENT: Final = re.compile(
+    "([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?", re.DOTALL
+)
+_NO_TRACE, _NO_SPAN = "0" * 32, "0" * 16
+
+
 class TraceContext(Struct):
     """The W3C trace context of a message (https://www.w3.org/TR/trace-context/).
 
@@ -48,16 +55,13 @@ class TraceContext(Struct):
     @staticmethod
     def parse(header: str) -> TraceContext | None:
         """Read a `traceparent` header; None where it is malformed, as the standard asks."""
-        parts = header.strip().split("-")
-        if len(parts) < 4 or (parts[0] == "00" and len(parts) != 4):
+        found = _TRACEPARENT.fullmatch(header.strip())
+        if found is None:
             return None
-        version, trace_id, span_id, flags = parts[:4]
-        if (len(version), len(trace_id), len(span_id), len(flags)) != (2, 32, 16, 2):
+        version, trace_id, span_id, flags, more = found.groups()
+        if version == "ff" or (version == "00" and more is not None):
             return None
-        digits = "".join(parts[:4])
-        if version == "ff" or any(c not in "0123456789abcdef" for c in digits):
-            return None
-        if set(trace_id) == {"0"} or set(span_id) == {"0"}:
+        if trace_id == _NO_TRACE or span_id == _NO_SPAN:
             return None
         return TraceContext(trace_id=trace_id, span_id=span_id, sampled=bool(int(flags, 16) & 1))
 

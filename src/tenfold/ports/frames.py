@@ -45,6 +45,9 @@ MAX_FRAME_BYTES = 16 * 1024 * 1024
 PREFIX = struct.Struct(">I")
 _NO_LENGTH: Final = bytes(PREFIX.size)
 _LAST_WORDS_S: Final = 1.0
+_PART_BYTES: Final = 2048
+_PARTS: Final = 4
+"""How much of what has come a turn of the loop takes: a fourth, and so many bytes at the least."""
 """For how long a connection that is closed waits for its other end to read what is left."""
 
 
@@ -195,7 +198,10 @@ def _append(out: bytearray, frame: Frame) -> None:
 class Wire(asyncio.Protocol, ABC):
     """One connection that carries frames, either end of it.
 
-    What is sent in one turn of the loop leaves in one write.
+    What is sent in one turn of the loop leaves in one write. Of much that has come, each turn
+    takes a part, so that what follows from the first of it is on its way while the rest is
+    worked: else two processes with many calls between them would take turns, each waiting
+    until the other has done them all.
     """
 
     def __init__(self) -> None:
@@ -203,6 +209,8 @@ class Wire(asyncio.Protocol, ABC):
         self._left = bytearray()
         self._needs = 0
         """How many bytes the frame has that `_left` begins with."""
+        self._going_on = False
+        """Whether `_left` has whole frames, for the next turn of the loop."""
         self._out = bytearray()
         self._flushing = False
         self.transport: asyncio.Transport | None = None
@@ -248,16 +256,43 @@ class Wire(asyncio.Protocol, ABC):
         self.ended.set()
 
     def data_received(self, data: bytes) -> None:
-        """Take every whole frame out of what has come."""
+        """Take the whole frames out of what has come, or a part of them and the rest later."""
         if self._left:
             self._left += data
-            if len(self._left) < self._needs:
+            if self._going_on or len(self._left) < self._needs:
                 return
             data, self._left = bytes(self._left), bytearray()
+        self._take(data, max(_PART_BYTES, len(data) // _PARTS))
+
+    def eof_received(self) -> None:
+        """See `asyncio.Protocol`."""
+        self.take_rest()
+
+    def take_rest(self) -> None:
+        """Take at once what has come and would have been taken in the next turns."""
+        if self._going_on:
+            data, self._left, self._going_on = bytes(self._left), bytearray(), False
+            self._take(data, len(data), last=True)
+
+    def _go_on(self) -> None:
+        if self._going_on and not self.closing:
+            data, self._left, self._going_on = bytes(self._left), bytearray(), False
+            self._take(data, max(_PART_BYTES, len(data) // _PARTS))
+
+    def _take(self, data: bytes, most: int, *, last: bool = False) -> None:
+        """Take whole frames out of what has come, until they are so many bytes or more.
+
+        Args:
+            last: whether the connection may be gone already.
+        """
         size, at = len(data), 0
         view = memoryview(data)
         try:
             while size - at >= PREFIX.size:
+                if at >= most:
+                    self._going_on = True
+                    self._loop.call_soon(self._go_on)
+                    break
                 (length,) = PREFIX.unpack_from(data, at)
                 if length > MAX_FRAME_BYTES:
                     raise FrameError(
@@ -270,7 +305,7 @@ class Wire(asyncio.Protocol, ABC):
                     break
                 at = begin + length
                 self.came(_decode(view[begin:at]))
-                if self.closing:
+                if self.closing and not last:
                     return
         except msgspec.DecodeError as error:
             self._unreadable(FrameError(f"What came is no frame: {error}."))

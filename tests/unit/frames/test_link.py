@@ -301,6 +301,19 @@ async def test_a_lost_command_may_have_run_and_a_lost_query_has_not(
     assert unsent.value.outcome is Outcome.NOT_DONE
 
 
+async def test_answers_that_have_come_count_though_the_connection_is_lost(
+    client: FrameLink, ask: Ask
+) -> None:
+    calls = [asyncio.ensure_future(ask("look", what="a")) for _ in range(400)]
+    while len(client._waiting) < len(calls):
+        await asyncio.sleep(0)
+    numbers = list(client._waiting)
+    client.data_received(b"".join(pack(Answered(number, raw("A"))) for number in numbers))
+    assert client.transport is not None
+    client.transport.abort()
+    assert await asyncio.gather(*calls) == ["A"] * len(calls)
+
+
 async def test_an_answer_too_large_to_travel_says_that_the_work_is_done(ask: Ask) -> None:
     with pytest.raises(FrameError) as raised:
         await ask("look", what="much")

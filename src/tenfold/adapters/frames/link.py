@@ -245,7 +245,8 @@ class FrameLink(Wire):
         self._reason = str(error)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Tell every caller that waits."""
+        """Tell every caller that waits, and has no answer among what has come already."""
+        self.take_rest()
         super().connection_lost(exc)
         self._writable.set()
         waiting: list[asyncio.Future[Any]] = [self._greeting, *self._waiting.values()]
