@@ -50,6 +50,11 @@ class Connection:
         self.epoch = 0
         """Grows with every connection: what the server held for an earlier one may be gone."""
 
+    @property
+    def up(self) -> bool:
+        """Whether there is a connection at the moment."""
+        return self._client is not None and self._client.is_connected
+
     async def client(self) -> Client:
         """The connection, up. Raises: BrokerUnavailableError after `timeout_s`."""
         try:
@@ -123,8 +128,11 @@ class Connection:
 
         Raises: BrokerUnavailableError; JetStreamError with the reason.
         """
+        loop = asyncio.get_running_loop()
+        until_s = loop.time() + self.timeout_s
         client = await self.client()
-        asking = client.request(subject, body, timeout=self.timeout_s, headers=headers)
+        left_s = max(until_s - loop.time(), 0.001)  # both within one limit
+        asking = client.request(subject, body, timeout=left_s, headers=headers)
         task = asyncio.ensure_future(asking)
         self._asked.add(task)
         task.add_done_callback(self._asked.discard)

@@ -145,8 +145,9 @@ class NatsReader:
             self._arrived.clear()
             if self._closed:
                 raise BrokerUnavailableError(f"The reader of topic {self._topic!r} was closed.")
-            # Nothing is awaited between what is taken out here and its return.
-            if not self._held or self._held_bytes < _HELD_BYTES:
+            # Nothing is awaited between what is taken out here and its return. What has come is
+            # given before it is waited for the server.
+            if not self._held or (self._held_bytes < _HELD_BYTES and self._connection.up):
                 try:
                     await self._pull()
                 except BrokerUnavailableError:
