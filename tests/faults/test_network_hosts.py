@@ -36,7 +36,7 @@ START_S = 120.0
 LOST = 0.1
 DELAY_S = 0.2
 PARTED_S = 4.0
-ORDERS = {"small": 60, "full": 1_000}
+ORDERS = {"small": 60, "full": 150}
 """Placed during each fault."""
 
 
