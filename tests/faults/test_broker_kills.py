@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.brokers.servers import kafka_server
+from tests.brokers.servers import BrokerServer, kafka_server
 from tests.faults.store_process import NoAnswerError, StoreProcess, Wire, free_port
 from tests.servers import OwnNats
 
@@ -25,36 +25,38 @@ EACH = 50
 POSTS = {"small": 60, "full": 1_000}
 """Each of 1,000 events and 20 samples."""
 PAUSE_S = {"small": (0.1, 1.0), "full": (0.1, 3.0)}
+KILLS = {"small": 3, "full": 20}
+"""Of the broker itself."""
 STILL_S = 90.0
 """For how long nothing may be heard while something is to be heard."""
 
 
 @pytest.fixture(scope="module")
-def nats_url(own_nats: Callable[..., OwnNats]) -> str:
-    return own_nats(durable=True).url
+def nats(own_nats: Callable[..., OwnNats]) -> OwnNats:
+    return own_nats(durable=True)
 
 
 @pytest.fixture(scope="module")
-def kafka_url() -> Iterator[str]:
+def kafka() -> Iterator[BrokerServer]:
     with kafka_server() as server:
-        yield server.url
+        yield server
 
 
 @pytest.fixture(params=["database", "nats", "kafka"])
-def broker_url(request: pytest.FixtureRequest) -> str:
-    """Where the broker is; empty where the database carries the events."""
+def broker(request: pytest.FixtureRequest) -> OwnNats | BrokerServer | None:
+    """The broker; None where the database carries the events."""
     if request.param == "database":
-        return ""
-    url: str = request.getfixturevalue(f"{request.param}_url")
-    return url
+        return None
+    found: OwnNats | BrokerServer = request.getfixturevalue(request.param)
+    return found
 
 
 @pytest.fixture
-def settings(broker_url: str, postgres_url: str) -> dict[str, str]:
+def settings(broker: OwnNats | BrokerServer | None, postgres_url: str) -> dict[str, str]:
     return {
         "TENFOLD_TOPOLOGY": "scale",
         "TENFOLD_DATABASE_URL": postgres_url,
-        "TENFOLD_BROKER_URL": broker_url,
+        "TENFOLD_BROKER_URL": "" if broker is None else broker.url,
         "TENFOLD_PROCESSES__RESTART_MAX_S": "0.5",
     }
 
@@ -182,39 +184,72 @@ def expected(posts: int) -> dict[str, int]:
     }
 
 
-@pytest.mark.timeout(3600)
-def test_every_event_has_its_effect_once_and_in_its_keys_order(
-    metering: StoreProcess, size: str, seed: int
-) -> None:
-    posts = POSTS[size]
-    readings, killer = Readings(metering.port, posts), Killer(metering, seed, size)
-    began = time.monotonic()
+def carry(metering: StoreProcess, posts: int, moved: Callable[[float], None]) -> str:
+    """Post, until every effect is there once and in order; what is to be told of it.
+
+    Args:
+        moved: told whenever more was heard, with the share of all that it is.
+    """
+    readings, wanted, wire = Readings(metering.port, posts), expected(posts), Wire(metering.port)
+    began = moved_s = time.monotonic()
     readings.thread.start()
-    killer.thread.start()
-    wanted, wire, last = expected(posts), Wire(metering.port), None
-    moved_s = time.monotonic()
+    last: dict[str, int] | None = None
     try:
-        while True:
+        while last != wanted or readings.thread.is_alive():
             found = heard(wire)
             if found is not None and found != last:
                 last, moved_s = found, time.monotonic()
-                killer.moved.set()
-            if last is not None and last["metered"] >= wanted["metered"] * 0.9:
-                killer.stop()
-            if last == wanted and not readings.thread.is_alive():
-                break
+                moved(last["metered"] / wanted["metered"])
             assert readings.error is None, readings.error
             assert time.monotonic() - moved_s < STILL_S, (last, wanted, metering.tail())
             time.sleep(0.1)
     finally:
-        killer.stop()
         readings.thread.join(60)
         wire.close()
     took_s = time.monotonic() - began
-    print(
+    return (
         f"\n{wanted['metered']:,} events in batches and {wanted['sampled']:,} by the queue in "
-        f"{took_s:.0f} s ({wanted['metered'] / took_s:,.0f}/s); killed: {killer.kills}, "
-        f"posts sent again: {readings.retried}; seed {seed}"
+        f"{took_s:.0f} s ({wanted['metered'] / took_s:,.0f}/s); posts sent again: "
+        f"{readings.retried}"
     )
+
+
+@pytest.mark.parametrize("broker", ["nats", "kafka"], indirect=True)
+@pytest.mark.timeout(3600)
+def test_a_broker_that_is_killed_and_comes_back_costs_no_event(
+    metering: StoreProcess, broker: OwnNats | BrokerServer, size: str
+) -> None:
+    kills = KILLS[size]
+    struck: list[float] = []
+
+    def moved(share: float) -> None:
+        if share < 0.95 and share > len(struck) / (kills + 1):
+            struck.append(share)
+            broker.kill()
+            broker.start()
+
+    told = carry(metering, POSTS[size], moved)
+    print(f"{told}; killed the broker at {', '.join(f'{each:.0%}' for each in struck)}")
+    assert len(struck) >= kills / 2
+    assert metering.stop() == 0, metering.tail()
+
+
+@pytest.mark.timeout(3600)
+def test_every_event_has_its_effect_once_and_in_its_keys_order(
+    metering: StoreProcess, size: str, seed: int
+) -> None:
+    killer = Killer(metering, seed, size)
+    killer.thread.start()
+
+    def moved(share: float) -> None:
+        killer.moved.set()
+        if share >= 0.9:
+            killer.stop()
+
+    try:
+        told = carry(metering, POSTS[size], moved)
+    finally:
+        killer.stop()
+    print(f"{told}; killed: {killer.kills}; seed {seed}")
     assert killer.kills.keys() == {"meter", "tally"}, "too few were killed to mean anything"
     assert metering.stop() == 0, metering.tail()
