@@ -200,7 +200,7 @@ def test_nothing_is_lost_or_doubled_on_a_network_that_loses_is_slow_and_is_parte
         during("no fault")
         host.lose(LOST)
         during("a tenth of the packets lost")
-        assert host.lost > 10
+        assert host.lost > 0
         host.heal()
         way.delay_s, orders.longest_s = DELAY_S, 0.0
         during("each way slower by 200 ms")
