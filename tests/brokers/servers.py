@@ -22,12 +22,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    load_pem_private_key,
+)
 
 from tenfold.runtimes.local_servers.errors import log_tail
 from tenfold.runtimes.local_servers.probes import free_port
 from tests.servers import missing
 
-__all__ = ["BrokerServer", "kafka_server", "rabbitmq_server"]
+__all__ = ["BrokerServer", "Tls", "kafka_server", "rabbitmq_server"]
 
 _START_S = 90.0
 _KAFKA = (
@@ -55,6 +62,21 @@ broker.session.timeout.ms=1500
 initial.broker.registration.timeout.ms=60000
 log.index.size.max.bytes=65536
 """
+_KAFKA_SECURED = """\
+listeners=SASL_SSL://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}
+advertised.listeners=SASL_SSL://127.0.0.1:{port}
+listener.security.protocol.map=SASL_SSL:SASL_SSL,CONTROLLER:PLAINTEXT
+inter.broker.listener.name=SASL_SSL
+sasl.enabled.mechanisms=PLAIN
+sasl.mechanism.inter.broker.protocol=PLAIN
+listener.name.sasl_ssl.plain.sasl.jaas.config=\
+org.apache.kafka.common.security.plain.PlainLoginModule required \
+username="me" password="secret" user_me="secret";
+ssl.keystore.type=PEM
+ssl.keystore.location={tls}/server.pem
+ssl.truststore.type=PEM
+ssl.truststore.location={tls}/authority.pem
+"""
 _JVM = ("-Xms128m", "-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto")
 _LOG4J = """\
 <Configuration status="OFF"><Appenders><Console name="out"><PatternLayout pattern="%d %p %m%n"/>
@@ -70,6 +92,31 @@ disk_free_limit.absolute = 50MB
 log.console = true
 log.console.level = warning
 """
+
+
+_RABBITMQ_SECURED = """\
+ssl_options.cacertfile = {folder}/authority.pem
+ssl_options.certfile = {folder}/server.pem
+ssl_options.keyfile = {folder}/server.pem
+ssl_options.verify = verify_none
+ssl_options.fail_if_no_peer_cert = false
+"""
+
+
+class Tls:
+    """A folder with `authority.pem`, and `server.pem` with a server's key and certificate."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir()
+        self.folder = folder
+        authority = trustme.CA()
+        authority.cert_pem.write_to_path(folder / "authority.pem")
+        made = authority.issue_cert("localhost", "127.0.0.1")
+        key = load_pem_private_key(made.private_key_pem.bytes(), None).private_bytes(
+            Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()
+        )
+        chain = b"".join(each.bytes() for each in made.cert_chain_pems)
+        (folder / "server.pem").write_bytes(key + chain)
 
 
 class BrokerServer:
@@ -171,10 +218,10 @@ def _kafka_jars() -> Path | None:
 
 
 @contextmanager
-def kafka_server() -> Iterator[BrokerServer]:
-    """A Kafka of one node, without ZooKeeper."""
+def kafka_server(tls: Tls | None = None) -> Iterator[BrokerServer]:
+    """A Kafka of one node, without ZooKeeper; with `tls` over TLS, for a user with a password."""
     others = BrokerServer.of_others("TENFOLD_TEST_KAFKA_URL")
-    if others is not None:
+    if others is not None and tls is None:
         yield others
         return
     jars = _kafka_jars()
@@ -183,7 +230,10 @@ def kafka_server() -> Iterator[BrokerServer]:
     with _folder({}) as folder:
         port, controller = free_port(), free_port()
         conf = folder / "server.properties"
-        conf.write_text(_KAFKA_CONF.format(port=port, controller=controller, folder=folder))
+        text = _KAFKA_CONF.format(port=port, controller=controller, folder=folder)
+        if tls is not None:  # of a setting that is said twice the last counts
+            text += _KAFKA_SECURED.format(port=port, controller=controller, tls=tls.folder)
+        conf.write_text(text)
         (folder / "log4j2.xml").write_text(_LOG4J)
         java = [
             "java",
@@ -200,6 +250,11 @@ def kafka_server() -> Iterator[BrokerServer]:
             timeout=_START_S,
         )
         url = f"kafka://127.0.0.1:{port}"
+        if tls is not None:
+            url = (
+                f"kafka://me:secret@127.0.0.1:{port}?security.protocol=SASL_SSL"
+                f"&ssl.ca.location={tls.folder}/authority.pem"
+            )
         server = BrokerServer(url, [*java, "kafka.Kafka", str(conf)], port, folder)
         try:
             server.start()
@@ -228,10 +283,14 @@ def _unprivileged() -> dict[str, int]:
 
 
 @contextmanager
-def rabbitmq_server() -> Iterator[BrokerServer]:
-    """A RabbitMQ of one node, and an Erlang name server of its own, which ends with it."""
+def rabbitmq_server(tls: Tls | None = None) -> Iterator[BrokerServer]:
+    """A RabbitMQ of one node, and an Erlang name server of its own, which ends with it.
+
+    Args:
+        tls: whom it shows that it is; None without TLS.
+    """
     others = BrokerServer.of_others("TENFOLD_TEST_RABBITMQ_URL")
-    if others is not None:
+    if others is not None and tls is None:
         yield others
         return
     program, account = _rabbitmq_program(), _unprivileged()
@@ -242,7 +301,15 @@ def rabbitmq_server() -> Iterator[BrokerServer]:
     with _folder(account) as folder, ExitStack() as after:
         port, names, distribution = free_port(), free_port(), free_port()
         conf = folder / "rabbitmq.conf"
-        conf.write_text(_RABBITMQ_CONF.format(port=port))
+        text = _RABBITMQ_CONF.format(port=port)
+        if tls is not None:
+            for name in ("authority.pem", "server.pem"):
+                shown = folder / name
+                shown.write_bytes((tls.folder / name).read_bytes())
+                shown.chmod(0o644)
+            text = text.replace("listeners.tcp.1 =", "listeners.tcp = none\nlisteners.ssl.1 =")
+            text += _RABBITMQ_SECURED.format(folder=folder)
+        conf.write_text(text)
         conf.chmod(0o644)
         how: dict[str, Any] = {**account, "cwd": folder}
         if account:
@@ -271,6 +338,8 @@ def rabbitmq_server() -> Iterator[BrokerServer]:
         after.callback(naming.kill)
         naming.start()
         url = f"amqp://guest:guest@127.0.0.1:{port}/"
+        if tls is not None:
+            url = f"amqps://guest:guest@localhost:{port}/?cafile={tls.folder}/authority.pem"
         server = BrokerServer(url, [program], port, folder, **how)
         after.callback(server.kill)
         server.start()

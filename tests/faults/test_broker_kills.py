@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.brokers.servers import BrokerServer, kafka_server
+from tests.brokers.servers import BrokerServer, kafka_server, rabbitmq_server
 from tests.faults.store_process import NoAnswerError, StoreProcess, Wire, free_port
 from tests.servers import OwnNats
 
@@ -39,6 +39,12 @@ def nats(own_nats: Callable[..., OwnNats]) -> OwnNats:
 @pytest.fixture(scope="module")
 def kafka() -> Iterator[BrokerServer]:
     with kafka_server() as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def rabbitmq() -> Iterator[BrokerServer]:
+    with rabbitmq_server() as server:
         yield server
 
 
@@ -214,7 +220,7 @@ def carry(metering: StoreProcess, posts: int, moved: Callable[[float], None]) ->
     )
 
 
-@pytest.mark.parametrize("broker", ["nats", "kafka"], indirect=True)
+@pytest.mark.parametrize("broker", ["nats", "kafka", "rabbitmq"], indirect=True)
 @pytest.mark.timeout(3600)
 def test_a_broker_that_is_killed_and_comes_back_costs_no_event(
     metering: StoreProcess, broker: OwnNats | BrokerServer, size: str
