@@ -64,7 +64,12 @@ CAMPAIGNS = {
 """Files of tests that run whole products for a while. They are left out of `make test`,
 which is run often, and `make check` runs them one after another, with the machine to themselves."""
 _FOLDERS = {"faults", "campaigns", "topologies"}
-BROKERS = {"test_kafka_broker.py", "test_rabbitmq_broker.py", "test_secured.py"}
+BROKERS = {
+    "test_kafka_broker.py",
+    "test_nats_cluster.py",
+    "test_rabbitmq_broker.py",
+    "test_secured.py",
+}
 """Files of tests that need a broker which takes long to start. They are left out of `make test`,
 which has NATS; `make test-brokers` runs them."""
 
