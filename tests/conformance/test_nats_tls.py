@@ -6,7 +6,7 @@ import asyncio
 import os
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,7 +17,7 @@ from tenfold.adapters.nats.broker import NatsBroker
 from tenfold.ports.broker import BrokerUnavailableError, TopicSettings
 from tenfold.runtimes.local_servers.probes import free_port, probe_nats
 from tenfold.runtimes.local_servers.programs import find_nats
-from tests.servers import missing
+from tests.servers import OwnNats, missing
 
 pytestmark = pytest.mark.anyio
 _CONF = """\
@@ -86,4 +86,14 @@ async def test_a_server_of_an_authority_that_is_not_known_is_not_believed(
     with pytest.raises(BrokerUnavailableError, match="certificate verify failed") as raised:
         await broker.ensure("t", TopicSettings(partitions=1))
     assert "secret" not in str(raised.value)
+    await broker.close()
+
+
+async def test_a_server_that_does_not_speak_it_is_refused_where_it_is_asked_for(
+    own_nats: Callable[..., OwnNats],
+) -> None:
+    plain = own_nats().url
+    broker = NatsBroker(plain.replace("nats://", "tls://"), timeout_s=2.0)
+    with pytest.raises(BrokerUnavailableError, match="does not speak TLS"):
+        await broker.ensure("t", TopicSettings(partitions=1))
     await broker.close()

@@ -43,9 +43,9 @@ class NatsBroker:
         """Make one; it connects when it is first used.
 
         Args:
-            url: `nats://[user:password@]host:port`, several `host:port` parted by commas, or
-                `tls://`. TLS is spoken where the server requires it; that it does is the
-                server's to be set to (`tls { }`), the client does not refuse one that does not.
+            url: `nats://[user:password@]host:port`, several `host:port` parted by commas. TLS is
+                spoken where the server requires it; `tls://` refuses one that does not, once
+                the greeting, with the password in it, has been sent.
             timeout_s: for each word with the server, a new connection included.
         """
         self._connection = Connection(url, timeout_s)

@@ -98,10 +98,27 @@ class Connection:
             if self._closed:
                 await made.close()
                 raise _closed_here()
+            if not self._is_as_wanted(made):
+                await made.close()
+                raise BrokerUnavailableError(
+                    f"NATS at {', '.join(map(_hidden, self._servers))} does not speak TLS, and its "
+                    "URL begins with `tls://`. Nothing was sent but the greeting, which has the "
+                    "user and the password. Set `tls { }` in the server's configuration."
+                )
             self._client = made
             await self._on_connected()
 
+    def _is_as_wanted(self, client: Client) -> bool:
+        """Whether it speaks TLS, if it is to: the library goes by what the server says."""
+        if not self._servers[0].startswith("tls://"):
+            return True
+        writer = getattr(client._transport, "_io_writer", None)
+        return writer is not None and writer.get_extra_info("ssl_object") is not None
+
     async def _on_connected(self) -> None:
+        client = self._client
+        if client is not None and not self._is_as_wanted(client):
+            await client.close()  # another server is there now; who comes next is told
         self.epoch += 1
         self._up.set()
 
