@@ -83,7 +83,8 @@ class FrameServer:
             for target, spec in operations.items()
         }
         contracts = {spec.contract: name.rpartition(".")[0] for name, spec in operations.items()}
-        self.hello = Hello(VERSION, product, contracts, process, secrets.token_hex(8))
+        taken = {name: spec.arguments.__struct_fields__ for name, spec in operations.items()}
+        self.hello = Hello(VERSION, product, contracts, process, secrets.token_hex(8), taken)
         self._server: asyncio.Server | None = None
         self.connections: set[_Connection] = set()
         self.stopping = False

@@ -91,7 +91,9 @@ class Hello(Frame, frozen=True, tag=0):
     """Begins a connection.
 
     `contracts` maps what the process offers to the module that does; `process` is its name,
-    and `instance` tells it from whatever else has or had that name.
+    and `instance` tells it from whatever else has or had that name. `operations` are what it
+    can be asked for, `module.operation`, each with the names of its arguments: in a roll-out
+    it may be older or newer code than who calls. Who says none may have any.
     """
 
     version: int
@@ -99,6 +101,7 @@ class Hello(Frame, frozen=True, tag=0):
     contracts: dict[str, str] = {}
     process: str = ""
     instance: str = ""
+    operations: dict[str, tuple[str, ...]] = {}
 
 
 class Call(Frame, frozen=True, tag=1):

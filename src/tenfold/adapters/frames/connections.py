@@ -17,6 +17,7 @@ from tenfold.adapters.frames.balancing import (
 )
 from tenfold.adapters.frames.endpoints import Directory, Endpoint, Site
 from tenfold.adapters.frames.link import FrameLink
+from tenfold.adapters.frames.records import OperationRecord
 from tenfold.contracts.errors import Outcome, TenfoldError
 from tenfold.ports.frames import PeerUnavailableError
 
@@ -87,17 +88,23 @@ class Connections:
         await asyncio.gather(*(site.ended() for site in sites))
         await asyncio.gather(*(link.ended.wait() for link in links))
 
-    def choose(self, now_s: float, last: Endpoint | None = None) -> Endpoint | None:
-        """Whom to ask, another than the last one if there is; None where there is nobody."""
+    def choose(
+        self, now_s: float, record: OperationRecord, last: Endpoint | None = None
+    ) -> Endpoint | None:
+        """Whom to ask, another than the last one if there is; None where there is nobody.
+
+        Args:
+            record: of the operation that is asked for: who does not have it is asked only where
+                nobody has, and refuses it.
+        """
         if self._looking is None:
             self._look()
         if not self.endpoints:
             return None
         endpoint, other = self._draw_two(self.endpoints)
         if endpoint is not other:
-            if _not_now(endpoint, last, now_s) or _not_now(other, last, now_s):
-                asked = [each for each in self.endpoints if not _not_now(each, last, now_s)]
-                endpoint, other = self._draw_two(asked or self.endpoints)
+            if _not_now(endpoint, record, last, now_s) or _not_now(other, record, last, now_s):
+                endpoint, other = self._draw_two(self._askable(record, last, now_s))
             load = self.outstanding / len(self.endpoints)
             one, two = endpoint.standing, other.standing
             if decide_choice(one, two, now_s, load, self._draw()) is two:
@@ -105,7 +112,7 @@ class Connections:
         link = endpoint.link()
         if not link.usable:  # its process was lost in this turn of the loop, and we are told next
             self._forget(link)
-            return self.choose(now_s, last)
+            return self.choose(now_s, record, last)
         if link.retires_s < now_s:  # it is used until another has taken its place
             link.retires_s = math.inf
             self._places[link][0].renew(link)
@@ -120,7 +127,14 @@ class Connections:
         step = 1 + int(self._draw() * (count - 1))
         return among[at], among[(at + step) % count]
 
-    async def wait(self, until_s: float, *, lost: bool) -> Endpoint:
+    def _askable(
+        self, record: OperationRecord, last: Endpoint | None, now_s: float
+    ) -> Sequence[Endpoint]:
+        """Those that have the operation, if there are, without those that are left alone."""
+        have = [each for each in self.endpoints if each.takes(record)] or self.endpoints
+        return [e for e in have if e is not last and not e.standing.is_out(now_s)] or have
+
+    async def wait(self, until_s: float, record: OperationRecord, *, lost: bool) -> Endpoint:
         """Wait for a connection. Raises: PeerUnavailableError, MAYBE_DONE after a loss."""
         while True:
             self._changed.clear()
@@ -138,7 +152,7 @@ class Connections:
                 raise self._unreachable(lost) from self._failure
             finally:
                 self._awaiting -= 1
-            endpoint = self.choose(monotonic())
+            endpoint = self.choose(monotonic(), record)
             if endpoint is not None:
                 return endpoint
 
@@ -190,7 +204,7 @@ class Connections:
         instance = link.hello.instance
         endpoint = self._by_instance.get(instance) if instance else None
         if endpoint is None:
-            endpoint = Endpoint(self._parted.pop(instance, None))
+            endpoint = Endpoint(link.hello.operations, self._parted.pop(instance, None))
             self.endpoints.append(endpoint)
             if instance:
                 self._by_instance[instance] = endpoint
@@ -238,6 +252,8 @@ class Connections:
         self._changed.set()  # whoever waits looks whether that is any use
 
 
-def _not_now(endpoint: Endpoint, last: Endpoint | None, now_s: float) -> bool:
-    """Whether another is asked before it: it was just asked, or is left alone."""
-    return endpoint is last or endpoint.standing.is_out(now_s)
+def _not_now(
+    endpoint: Endpoint, record: OperationRecord, last: Endpoint | None, now_s: float
+) -> bool:
+    """Whether another is asked before it: it was just asked, is left alone, or has it not."""
+    return endpoint is last or endpoint.standing.is_out(now_s) or not endpoint.takes(record)

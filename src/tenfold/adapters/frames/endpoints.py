@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from time import monotonic
 from typing import Final, Protocol
 
 from tenfold.adapters.frames.balancing import Standing
 from tenfold.adapters.frames.link import FrameLink
+from tenfold.adapters.frames.records import OperationRecord
 from tenfold.ports.frames import PeerUnavailableError
 
 __all__ = ["Dial", "Directory", "Endpoint", "Fixed", "Site"]
@@ -50,10 +51,32 @@ class Fixed:
 class Endpoint:
     """One process: the connections that lead to it, and how it does."""
 
-    def __init__(self, standing: Standing | None = None) -> None:
-        """`standing`: of one that was known before."""
+    def __init__(
+        self, operations: Mapping[str, Sequence[str]], standing: Standing | None = None
+    ) -> None:
+        """Nothing leads there yet.
+
+        Args:
+            operations: what it has said that it can be asked for, with the names of arguments.
+            standing: of one that was known before.
+        """
         self.standing = standing or Standing()
         self.links: list[FrameLink] = []
+        self._operations = operations
+        self._takes: dict[str, bool] = {}
+
+    def takes(self, record: OperationRecord) -> bool:
+        """Whether it can be asked for this, with all arguments that we have.
+
+        In a roll-out some processes of a service may be older than who calls, or newer. One that
+        has said nothing is taken to be as we are.
+        """
+        known = self._takes.get(record.target)
+        if known is None:
+            theirs = self._operations.get(record.target)
+            known = theirs is not None and record.arguments <= set(theirs)
+            known = self._takes[record.target] = known or not self._operations
+        return known
 
     def link(self) -> FrameLink:
         """The least busy of its connections. Raises: PeerUnavailableError where it has left."""

@@ -121,6 +121,8 @@ class FrameLink(Wire):
         self._greeting: asyncio.Future[Hello] = self._loop.create_future()
         self._next = 1
         self._waiting: dict[int, asyncio.Future[Answer]] = {}
+        self._new: dict[str, dict[str, Any]] = {}
+        """By operation, arguments that only this end knows, with the values that say nothing."""
         self._decoders: dict[int, msgspec.msgpack.Decoder[Any]] = {}
         """Of results, by the type's own number: making one takes time, and keeps the type."""
         self._reason = "The process closed the connection."
@@ -186,11 +188,12 @@ class FrameLink(Wire):
         number = self._next
         self._next = number + 1
         trace = outgoing.trace
+        target = f"{outgoing.module or self._module(spec)}.{spec.name}"
         self.send(
             Call(
                 number,
-                f"{outgoing.module or self._module(spec)}.{spec.name}",
-                raw(outgoing.arguments),
+                target,
+                self._arguments(outgoing, target),
                 outgoing.principal,
                 outgoing.tenant,
                 outgoing.key,
@@ -264,6 +267,33 @@ class FrameLink(Wire):
     def resume_writing(self) -> None:
         """See `asyncio.BaseProtocol`."""
         self._writable.set()
+
+    def _arguments(self, outgoing: Outgoing, target: str) -> msgspec.Raw:
+        """The arguments, without those that an older process does not know and that say nothing:
+        such as have the value that they have by default. With others it refuses the call."""
+        new = self._new.get(target)
+        if new is None:
+            new = self._new[target] = self._new_arguments(outgoing.operation, target)
+        arguments = outgoing.arguments
+        if not new:
+            return raw(arguments)
+        said = {name: getattr(arguments, name) for name in arguments.__struct_fields__}
+        return raw({n: v for n, v in said.items() if n not in new or v != new[n]})
+
+    def _new_arguments(self, spec: OperationSpec, target: str) -> dict[str, Any]:
+        """What of an operation the process does not know, with the value by default of each."""
+        theirs = self.hello.operations.get(target)
+        if theirs is None:
+            return {}
+        found: dict[str, Any] = {}
+        for field in msgspec.structs.fields(spec.arguments):
+            if field.name in theirs:
+                continue
+            if field.required:
+                return {}
+            made = field.default_factory
+            found[field.name] = field.default if made is msgspec.NODEFAULT else made()
+        return found
 
     def _module(self, spec: OperationSpec) -> str:
         module = self.hello.contracts.get(spec.contract)

@@ -22,11 +22,21 @@ _LEAST_HEDGE_S: Final = 0.001
 class OperationRecord:
     """Its latencies, its breaker, and how its calls ended."""
 
-    __slots__ = ("breaker", "decode", "hedges", "latencies", "outcomes", "spec", "target")
+    __slots__ = (
+        "arguments",
+        "breaker",
+        "decode",
+        "hedges",
+        "latencies",
+        "outcomes",
+        "spec",
+        "target",
+    )
 
     def __init__(self, spec: OperationSpec, module: str) -> None:
         self.spec = spec
         self.target = f"{module or spec.contract}.{spec.name}"
+        self.arguments = frozenset(spec.arguments.__struct_fields__)
         self.decode = msgspec.msgpack.Decoder(spec.result).decode
         self.breaker = Breaker()
         self.latencies = Latencies()

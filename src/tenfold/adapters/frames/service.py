@@ -168,9 +168,9 @@ class RemoteService:
         lost = False
         last: Endpoint | None = None
         for left in reversed(range(_TRIES)):
-            sent, endpoint = outgoing, connections.choose(now_s, last)
+            sent, endpoint = outgoing, connections.choose(now_s, record, last)
             if endpoint is None or last is not None:
-                endpoint = endpoint or await connections.wait(until_s, lost=lost)
+                endpoint = endpoint or await connections.wait(until_s, record, lost=lost)
                 now_s = monotonic()
                 left_s = until_s - now_s
                 if left_s <= 0:
@@ -251,7 +251,7 @@ class RemoteService:
             done, _ = await asyncio.wait(asked, timeout=after_s)
             left_s = (outgoing.timeout_s or record.spec.declaration.timeout_s) - after_s
             ask = not done and left_s > 0
-            other = self._connections.choose(monotonic(), endpoint) if ask else None
+            other = self._connections.choose(monotonic(), record, endpoint) if ask else None
             if other is not None and other is not endpoint and self._may_repeat():
                 self._hedges += 1
                 sent = msgspec.structs.replace(outgoing, timeout_s=left_s)
