@@ -127,6 +127,16 @@ def test_one_that_waits_for_an_outcome_is_slow_only_after_that_and_hides_nobody(
     assert standing.outstanding == 0
 
 
+def test_one_that_may_wait_long_for_its_outcome_hides_nobody_who_may_wait_less() -> None:
+    standing, usually = Standing(), usual(0.01)
+    long, short = standing.begin(0.0, usually, 60.0), standing.begin(0.0, usually, 1.0)
+    assert standing.slowness_at(1.1) == pytest.approx(10, rel=0.2)
+    standing.end(short)
+    assert standing.slowness_at(1.1) == 1.0
+    standing.end(long)
+    assert standing.outstanding == 0
+
+
 def test_a_word_that_is_no_fault_ends_a_row_of_faults_and_says_nothing_of_speed() -> None:
     standing = Standing()
     standing.answered(0.0, 2.0)

@@ -13,6 +13,7 @@ and comes back by and by as in Envoy's slow start.
 from __future__ import annotations
 
 import math
+from bisect import insort
 from collections.abc import Sequence
 from typing import Final
 
@@ -75,8 +76,8 @@ class Standing:
         """How often it was left alone, of late."""
         self.out_until_s = -math.inf
         self._waiting: dict[int, tuple[float, Latencies]] = {}
-        self._settling: dict[int, tuple[float, Latencies]] = {}
-        """Those that may wait for an outcome, and from when on they wait for the process."""
+        self._settling: list[tuple[float, int, Latencies]] = []
+        """Those that may wait for an outcome, in the order in which they then wait for it."""
         self._next = 0
 
     @property
@@ -92,7 +93,7 @@ class Standing:
         """
         self._next = number = self._next + 1
         if settles_s:  # apart: begun ahead of its time it would hide those that came after it
-            self._settling[number] = (now_s + settles_s, latencies)
+            insort(self._settling, (now_s + settles_s, number, latencies))
         else:
             self._waiting[number] = (now_s, latencies)
         return number
@@ -100,7 +101,8 @@ class Standing:
     def end(self, number: int) -> None:
         """A call no longer waits."""
         if self._waiting.pop(number, None) is None:
-            del self._settling[number]
+            at = next(at for at, each in enumerate(self._settling) if each[1] == number)
+            del self._settling[at]
 
     def answered(self, now_s: float, slowness: float) -> None:
         """It has answered, in so many times of the usual."""
@@ -137,10 +139,12 @@ class Standing:
         known = self.slowness
         if known > 1.0:
             known = 1.0 + (known - 1.0) * math.exp((self.seen_s - now_s) / TAU_S)
-        for waiting in (self._waiting, self._settling):
-            if waiting:
-                began_s, latencies = next(iter(waiting.values()))  # who has waited longest
-                known = max(known, (now_s - began_s) / latencies.usual_s)
+        if self._waiting:
+            began_s, latencies = next(iter(self._waiting.values()))  # who has waited longest
+            known = max(known, (now_s - began_s) / latencies.usual_s)
+        if self._settling:
+            began_s, _, latencies = self._settling[0]
+            known = max(known, (now_s - began_s) / latencies.usual_s)
         return known
 
     def cost_at(self, now_s: float, load: float) -> float:
