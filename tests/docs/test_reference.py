@@ -69,7 +69,11 @@ def test_every_key_of_a_table_has_its_row_with_its_default(
 def test_every_table_that_a_variable_may_name_is_there() -> None:
     named = {name.partition(".")[0] for name in tables()} | {"settings", "services"}
     assert named == set(_PREFIXES)
-    assert "\n### `[topologies.NAME.settings.MODULE]`\n" in page("tenfold-toml.md")
+    text = page("tenfold-toml.md")
+    assert "\n### `[topologies.NAME.settings.MODULE]`\n" in text
+    rows = "".join(re.findall(r"^\| `TENFOLD_\w+__KEY` \|.*$", text, re.MULTILINE))
+    for table in _PREFIXES:
+        assert re.search(rf"`{table}[`.]", rows), table
 
 
 def test_every_environment_variable_is_there() -> None:

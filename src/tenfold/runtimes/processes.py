@@ -17,6 +17,7 @@ __all__ = [
     "Rollout",
     "decide_failures",
     "decide_hung_beats",
+    "decide_names_here",
     "decide_processes",
     "decide_restart",
     "decide_rollout",
@@ -59,6 +60,11 @@ def decide_processes(
         PlannedProcess(name=f"worker-{n + 1}", role=Role.WORKER) for n in range(settings.workers)
     ]
     return (*web, *workers)
+
+
+def decide_names_here(services: Mapping[str, ServiceSettings]) -> tuple[str, ...]:
+    """The services of which this machine runs anything."""
+    return tuple(dict.fromkeys(process.service for process in _of_services(services)))
 
 
 def _gateways(settings: ProcessSettings) -> Iterator[PlannedProcess]:

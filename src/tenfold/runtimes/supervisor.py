@@ -27,7 +27,7 @@ from tenfold.runtimes.links import Assignment
 from tenfold.runtimes.listening import bind, bracketed, greeting, refuse_open_doors
 from tenfold.runtimes.lock import DataLock
 from tenfold.runtimes.log_pump import LogPump
-from tenfold.runtimes.processes import PlannedProcess, decide_processes
+from tenfold.runtimes.processes import PlannedProcess, decide_names_here, decide_processes
 from tenfold.runtimes.restarts import RestartServer
 from tenfold.runtimes.roles import Role
 from tenfold.runtimes.services import Sockets
@@ -242,7 +242,7 @@ class _Supervisor:
         source = self._source
         processes = source.topology.processes
         services = source.topology.services
-        here = ", ".join(n for n, each in services.items() if each.replicas or each.workers)
+        here = ", ".join(decide_names_here(services))
         runs = f"{processes.web} web and {processes.workers} worker processes"
         if services:
             runs = f"{processes.web} gateways" + (f" and the services {here}" if here else "")

@@ -10,6 +10,7 @@ from tenfold.runtimes.processes import (
     PlannedProcess,
     decide_failures,
     decide_hung_beats,
+    decide_names_here,
     decide_processes,
     decide_restart,
     decide_rollout,
@@ -32,6 +33,15 @@ SETTINGS = ProcessSettings(restart_min_s=0.1, restart_max_s=10.0)
 def test_processes_share_the_work(web: int, workers: int, expected: list[tuple[str, Role]]) -> None:
     planned = decide_processes(ProcessSettings(web=web, workers=workers))
     assert [(each.name, each.role) for each in planned] == expected
+
+
+def test_a_service_runs_here_that_has_only_workers_here() -> None:
+    services = {
+        "catalog": ServiceSettings(modules=("catalog",), replicas=2, workers=1),
+        "ordering": ServiceSettings(modules=("orders",), replicas=0, workers=1),
+        "billing": ServiceSettings(modules=("billing",), replicas=0),
+    }
+    assert decide_names_here(services) == ("catalog", "ordering")
 
 
 def test_services_have_processes_of_their_own_behind_gateways() -> None:
