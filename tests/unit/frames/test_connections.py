@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from time import monotonic
-from typing import Any
+from typing import Any, NoReturn
 
+import msgspec
 import pytest
 
+from tenfold.adapters.frames.endpoints import Endpoint
 from tenfold.contracts.errors import HandlerFaultError
-from tests.unit.frames.test_containment import Fleet, start
+from tenfold.ports.peers import Outgoing
+from tests.unit.frames.test_containment import OPERATIONS, Fleet, start
 
 __all__ = ["start"]  # the fixture
 pytestmark = pytest.mark.anyio
@@ -94,3 +97,77 @@ async def test_who_does_not_come_back_is_forgotten(start: Any) -> None:
             await asyncio.sleep(0)
         (parted,) = connections._parted.values()
         parted.seen_s -= 3600
+
+
+async def test_of_a_place_that_is_left_the_old_connections_go_too_but_no_lost_ones(
+    start: Any,
+) -> None:
+    fleet = await start(2)
+    kept, lost = fleet.processes
+    for process in fleet.processes:
+        process.path.unlink()  # nothing takes the place of what is old
+    age(fleet, kept.name, lost.name)
+    connections = fleet.remote._connections
+    while any(link.retires_s == 0.0 for link in connections._places):
+        await fleet.call()
+    lost.drop()
+    while len(connections.endpoints) == 2:
+        await asyncio.sleep(0)
+    assert connections._sites[lost.name].leave() == []
+    (link,) = connections._sites[kept.name].leave()
+    assert link.hello.process == kept.name
+
+
+class Unwalked(list[Endpoint]):
+    """Processes at which nobody may look one after the other."""
+
+    def __iter__(self) -> NoReturn:
+        raise AssertionError("a call looks at all processes")
+
+
+async def test_a_call_looks_at_two_processes_and_not_at_all(start: Any) -> None:
+    fleet = await start(8)
+    connections = fleet.remote._connections
+    connections.endpoints = Unwalked(connections.endpoints)
+    for _ in range(50):
+        await fleet.call()
+
+
+async def test_of_many_none_that_is_out_or_was_just_asked_is_asked(start: Any) -> None:
+    fleet = await start(5)
+    connections = fleet.remote._connections
+    now_s = monotonic()
+    *well, one, other = connections.endpoints
+    for each in (one, other):
+        each.standing.eject(now_s, 60.0)
+    for last in well:
+        others = {each for each in well if each is not last}
+        assert {connections.choose(now_s, last) for _ in range(200)} == others
+
+
+class Counted:
+    """A type `list[str]` that counts how often it is read."""
+
+    __args__ = (str,)
+
+    def __init__(self) -> None:
+        self.reads = 0
+
+    @property
+    def __origin__(self) -> type[list[Any]]:
+        self.reads += 1
+        return list
+
+
+@pytest.mark.parametrize("through", ["service", "link"])
+async def test_the_type_of_a_result_is_read_once(start: Any, through: str) -> None:
+    fleet = await start(1)
+    fleet.processes[0].name = ["a"]
+    counted = Counted()
+    spec = msgspec.structs.replace(OPERATIONS["mill.ask"], result=counted)
+    outgoing = Outgoing(operation=spec, arguments=spec.arguments(), module="mill")
+    (link,) = fleet.remote._connections._places
+    caller = fleet.remote if through == "service" else link
+    for _ in range(5):
+        assert (await caller.call(outgoing)).value == ["a"]
+    assert counted.reads == 1

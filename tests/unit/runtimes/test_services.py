@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tenfold.adapters.frames.addresses import Addresses
 from tenfold.adapters.frames.service import RemoteService
 from tenfold.contracts.errors import UserMistakeError
 from tenfold.ports.peers import Outgoing
@@ -66,6 +67,21 @@ def test_a_process_asks_others_for_what_it_does_not_host(
     if not service:
         assert peers["orders"] is peers["stock"]
         assert peers["orders"] is not peers["catalog"]
+
+
+def test_certificates_are_read_once_for_all_services_elsewhere(tmp_path: Path) -> None:
+    authority = Authority(tmp_path / "tls")
+    services = {
+        name: ServiceSettings(modules=(name,), replicas=0, addresses=(f"10.0.0.{at}:7001",))
+        for at, name in enumerate(("mill", "bakery", "shop"), 5)
+    }
+    topology = Topology(services=services, tls=authority.settings("gateway"))
+    peers = Place("", {}).peers(product_of(authority.folder, topology))
+    remotes = [peer for peer in peers.values() if isinstance(peer, RemoteService)]
+    directories = [remote._connections._directory for remote in remotes]
+    contexts = [each._tls for each in directories if isinstance(each, Addresses)]
+    assert len(contexts) == 3
+    assert len({id(each) for each in contexts}) == 1
 
 
 def test_what_runs_elsewhere_is_not_listened_for_here(tmp_path: Path) -> None:
