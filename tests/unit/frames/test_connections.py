@@ -10,6 +10,7 @@ import msgspec
 import pytest
 
 from tenfold.adapters.frames.endpoints import Endpoint
+from tenfold.adapters.frames.records import OperationRecord
 from tenfold.contracts.errors import HandlerFaultError
 from tenfold.ports.peers import Outgoing
 from tests.unit.frames.test_containment import OPERATIONS, Fleet, start
@@ -140,9 +141,10 @@ async def test_of_many_none_that_is_out_or_was_just_asked_is_asked(start: Any) -
     *well, one, other = connections.endpoints
     for each in (one, other):
         each.standing.eject(now_s, 60.0)
+    record = OperationRecord(OPERATIONS["mill.ask"], "mill")
     for last in well:
         others = {each for each in well if each is not last}
-        assert {connections.choose(now_s, last) for _ in range(200)} == others
+        assert {connections.choose(now_s, record, last) for _ in range(200)} == others
 
 
 class Counted:
