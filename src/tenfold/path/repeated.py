@@ -8,6 +8,7 @@ stored reply, and queued work finds its message in the inbox. A question is aske
 
 from __future__ import annotations
 
+import time
 from collections.abc import Coroutine, Generator, Mapping, MutableMapping
 from contextlib import suppress
 from contextvars import Context
@@ -16,6 +17,7 @@ from typing import Any
 import msgspec
 
 from tenfold.contracts.operations import Kind
+from tenfold.path.batches import Batches
 from tenfold.path.delivery import Delivery
 from tenfold.path.entry import Entry, Incoming, Reply
 from tenfold.path.module import ModuleRuntime, Resources, new_trace
@@ -30,10 +32,10 @@ from tenfold.path.repeats import (
 )
 from tenfold.ports.clock import Ids
 from tenfold.ports.peers import Outgoing, Peer, Returned
-from tenfold.ports.records import Claimed
+from tenfold.ports.records import Claimed, OutboxRow
 from tenfold.ports.unit import Unit, UnitResult, Units
 
-__all__ = ["RepeatedDelivery", "RepeatedEntry", "RepeatingPeer", "repeat_units"]
+__all__ = ["RepeatedBatches", "RepeatedDelivery", "RepeatedEntry", "RepeatingPeer", "repeat_units"]
 
 
 def repeat_units(resources: Resources) -> None:
@@ -82,6 +84,28 @@ class RepeatedDelivery(Delivery):
             rest = super().begin(entry, fence)
             if rest is not None:
                 await rest
+        finally:
+            RUN.reset(token)
+
+
+class RepeatedBatches(Batches):
+    """Handles each batch of one subscription three times. Its place lets one of them pass.
+
+    Nothing is found in them: a handler of batches calls no commands, and whatever it does is
+    committed with its place, or not at all.
+    """
+
+    async def _handle(self, batch: list[OutboxRow], after: int, started: float) -> None:
+        with suppress(Exception):
+            await self._once(batch, after, Run(cut=True))
+        await self._once(batch, after, Run())
+        with suppress(Exception):  # such as LeaseLostError: the place is past it
+            await self._once(batch, after, Run())
+
+    async def _once(self, batch: list[OutboxRow], after: int, run: Run) -> None:
+        token = RUN.set(run)
+        try:
+            await super()._handle(batch, after, time.monotonic())
         finally:
             RUN.reset(token)
 

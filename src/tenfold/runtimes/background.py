@@ -27,6 +27,7 @@ from tenfold.ports.news import CommitNews
 from tenfold.ports.outbox import Log
 from tenfold.ports.transfer import Transfer
 from tenfold.runtimes.brokered import Brokered
+from tenfold.runtimes.makers import Makers
 from tenfold.runtimes.opening import OpenedModule, Stores, Surroundings
 from tenfold.runtimes.rebuilds import Rebuilds
 from tenfold.runtimes.reflection import ModuleShape
@@ -55,7 +56,7 @@ class BackgroundWork:
         stores: Stores,
         opened: Mapping[str, OpenedModule],
         limits: QueueLimits,
-        make_delivery: Callable[[ModuleRuntime, dict[str, Any]], Delivery],
+        makers: Makers,
         service: str = "",
     ) -> None:
         self._service = service
@@ -65,7 +66,7 @@ class BackgroundWork:
         self._wiring = wiring
         self._opened = opened
         self._limits = limits
-        self._make_delivery = make_delivery
+        self._makers = makers
         self._modules: dict[str, ModuleRuntime] = {}
         self.relays: dict[str, Relay] = {}
         self.workers: dict[str, Worker] = {}
@@ -93,7 +94,7 @@ class BackgroundWork:
         around = self._around
         shape = self._shapes[name]
         self._modules[name] = runtime
-        self.deliveries[name] = delivery = self._make_delivery(runtime, owners)
+        self.deliveries[name] = delivery = self._makers.delivery(runtime, owners)
         worker = Worker(
             WorkerParts(
                 module=name,
@@ -343,7 +344,8 @@ class BackgroundWork:
             relay.wake()
 
         log = self._log_for(feed.source, set(feed.events), wake)
-        batches = Batches(runtime, runtime.handlers[feed.handler], feed.source, log)
+        spec = runtime.handlers[feed.handler]
+        batches = self._makers.batches(runtime, spec, feed.source, log)
         relay = self._carry_past(name, runtime, worker, batches, feed, log, most=feed.batch or 1)
         batches.wake = relay.wake
         self.batches.setdefault(name, []).append(batches)

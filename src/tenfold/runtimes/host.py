@@ -30,7 +30,6 @@ from tenfold.path.signals import Signal
 from tenfold.path.stops import Stops
 from tenfold.path.witness import (
     Witness,
-    WitnessedDelivery,
     witness_resources,
     witnessed_operations,
 )
@@ -42,6 +41,7 @@ from tenfold.runtimes.brokered import Brokered
 from tenfold.runtimes.brokers import open_broker
 from tenfold.runtimes.caches import CacheParts, Caches, open_caches
 from tenfold.runtimes.doors import Doorkeeper, door_settings, fed_queues, open_door
+from tenfold.runtimes.makers import PlainMakers
 from tenfold.runtimes.opening import OpenedModule, Stores, Surroundings, make_stores
 from tenfold.runtimes.reflection import read_module
 from tenfold.runtimes.rest import wait_for_rest
@@ -111,7 +111,6 @@ class Host:
         self._twice = self._make_twice()
         self._signals = {name: Signal() for name in self._shapes}
         self._hooked: list[ModuleRuntime] = []
-        deliver = Delivery if witness is None else partial(WitnessedDelivery, witness=witness)
         self._background = BackgroundWork(
             self._around,
             self._shapes,
@@ -119,7 +118,7 @@ class Host:
             self._stores,
             self._opened,
             product.topology.queue,
-            deliver if self._twice is None else self._twice.delivery,
+            self._twice or PlainMakers(witness),
             service,
         )
 

@@ -20,10 +20,13 @@ from tenfold.adapters.frames.service import RemoteService
 from tenfold.contracts.contract import OperationSpec
 from tenfold.contracts.errors import UserMistakeError
 from tenfold.edges.frames import FrameServer
+from tenfold.path.background import HandlerSpec
+from tenfold.path.batches import Batches
 from tenfold.path.delivery import Delivery
 from tenfold.path.entry import Entry
 from tenfold.path.module import ModuleRuntime, Resources
 from tenfold.path.repeated import (
+    RepeatedBatches,
     RepeatedDelivery,
     RepeatedEntry,
     RepeatingPeer,
@@ -31,6 +34,7 @@ from tenfold.path.repeated import (
 )
 from tenfold.path.repeats import Findings, Run
 from tenfold.ports.clock import Ids
+from tenfold.ports.outbox import Log
 from tenfold.ports.peers import Peer
 
 __all__ = ["Twice"]
@@ -66,6 +70,12 @@ class Twice:
     def delivery(self, module: ModuleRuntime, owners: dict[str, Any]) -> Delivery:
         """What runs the claimed entries of one module's queue."""
         return RepeatedDelivery(module, owners, self.findings)
+
+    def batches(
+        self, module: ModuleRuntime, spec: HandlerSpec, source: str, outbox: Log
+    ) -> Batches:
+        """What handles the events of one subscription in batches."""
+        return RepeatedBatches(module, spec, source, outbox)
 
     async def open(self, entry: Entry, operations: Mapping[str, OperationSpec]) -> Peer:
         """Listen for calls to `entry`; returns the peer through which each comes more than once."""

@@ -134,6 +134,15 @@ async def test_a_handler_that_is_not_safe_to_repeat_is_named(
     assert [(r.levelno, r.getMessage()) for r in told] == [(logging.ERROR, str(finding))]
 
 
+async def test_a_batch_is_handled_three_times_and_has_its_effect_once(running: Running) -> None:
+    TillModule.batches.clear()
+    await running.run("pays_many")
+    assert await running.till.tallied() == {"m1": 1, "m2": 1, "m3": 1}
+    for account in ("m1", "m2", "m3"):
+        assert sum(batch.count(account) for batch in TillModule.batches) == 3
+    assert await running.found() == ()
+
+
 async def test_so_is_a_subscription_and_an_operation_that_calls_others(running: Running) -> None:
     await running.till.announce("told")
     await running.host.idle()

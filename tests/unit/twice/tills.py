@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Protocol
+from typing import ClassVar, Protocol
 from uuid import uuid4
 
-from sqlalchemy import Column, Table, Text, bindparam
+from sqlalchemy import Column, Integer, Table, Text, bindparam
 
 from tenfold import (
     Contract,
@@ -23,12 +23,23 @@ from tenfold import (
     subscribe,
 )
 from tenfold.tables.columns import metadata, tenant
-from tests.unit.twice.bank import Bank, TooOften
+from tests.unit.twice.bank import Bank, Paid, TooOften
 
 TILL_TABLES = metadata()
 DONE = Table("done", TILL_TABLES, tenant(), Column("name", Text, primary_key=True))
 ADD_DONE = DONE.insert().values(name=bindparam("name"))
 ALL_DONE = DONE.select()
+
+
+TALLY = Table(
+    "tally",
+    TILL_TABLES,
+    tenant(),
+    Column("account", Text, primary_key=True),
+    Column("times", Integer, nullable=False),
+)
+ADD_TALLY = TALLY.insert().values(account=bindparam("account"), times=bindparam("times"))
+MORE = TALLY.update().where(TALLY.c.account == bindparam("named")).values(times=TALLY.c.times + 1)
 
 
 class Till(Contract, Protocol):
@@ -60,6 +71,11 @@ class Till(Contract, Protocol):
         ...
 
     @query(who="anyone")
+    async def tallied(self) -> dict[str, int]:
+        """How many payments of each account were heard of."""
+        ...
+
+    @query(who="anyone")
     async def look(self) -> list[str]:
         """What was done."""
         ...
@@ -77,6 +93,8 @@ class TillModule(Till):
     bank: Bank
     turned: bool = False
     tries: int = 0
+    batches: ClassVar[list[list[str]]] = []
+    """The accounts of each batch that was handled, as often as it was."""
 
     async def start(self, name: str) -> None:
         getattr(self, name).enqueue()
@@ -96,6 +114,17 @@ class TillModule(Till):
         if self.tries < 3:
             raise ZeroDivisionError
         return self.tries
+
+    async def tallied(self) -> dict[str, int]:
+        return {row.account: row.times for row in await self.db.all(TALLY.select())}
+
+    @subscribe(batch=10)
+    async def tally(self, events: list[Paid]) -> None:
+        """Counts, and would count twice what it is given twice."""
+        TillModule.batches.append([event.account for event in events])
+        for event in events:
+            if not await self.db.execute(MORE, named=event.account):
+                await self.db.execute(ADD_TALLY, account=event.account, times=1)
 
     async def look(self) -> list[str]:
         return [row.name for row in await self.db.all(ALL_DONE)]
