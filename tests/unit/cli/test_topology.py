@@ -128,6 +128,9 @@ def test_no_password_is_drawn(
         ("amqp://me:secret/secret@one:9/shop", "one:9/shop"),
         ("postgresql://me:secret@db:5433/shop?password=secret", "db:5433/shop"),
         ("postgresql:///shop?host=/run", "this machine/shop"),
+        ("nats://me:secret?secret@one:9", "a place that is not shown"),
+        ("nats://me:secret#secret@one:9", "a place that is not shown"),
+        ("nats://one:9/?password=a@secret", "a place that is not shown"),
     ],
 )
 def test_nor_is_one_of_several_servers(

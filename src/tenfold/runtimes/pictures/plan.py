@@ -100,14 +100,18 @@ def place_of(url: str) -> str:
     """Where a server is, or several are, without what opens them: `host:port/name`.
 
     Of each URL in a list whatever stands before its last `@` is left out, so that a password
-    with a comma or a slash in it is not shown in part.
+    with a comma or a slash in it is not shown in part. Where an `@` stands behind a `?` or a `#`
+    nothing is shown: it ends a password with one of these in it, or is in the query.
     """
     return ",".join(map(_place, _NEXT_URL.split(url)))
 
 
 def _place(url: str) -> str:
     rest = url.partition("://")[2] or url
-    found = re.split("[?#]", rest)[0].rpartition("@")[2].rstrip("/")
+    named, *query = re.split("[?#]", rest, maxsplit=1)
+    if "@" in "".join(query):
+        return "a place that is not shown"
+    found = named.rpartition("@")[2].rstrip("/")
     return f"this machine{found}" if not found or found.startswith("/") else found
 
 
