@@ -144,6 +144,9 @@ async def test_of_many_none_that_is_out_or_was_just_asked_is_asked(start: Any) -
     record = OperationRecord(OPERATIONS["mill.ask"], "mill")
     for last in well:
         others = {each for each in well if each is not last}
+        last.standing.slowness = 1.0
+        for each in others:  # whom it costs more to ask
+            each.standing.slowness, each.standing.seen_s = 2.0, now_s
         assert {connections.choose(now_s, record, last) for _ in range(200)} == others
 
 
