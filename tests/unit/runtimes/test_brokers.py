@@ -55,10 +55,21 @@ def test_what_is_no_url_is_not_told_whole_since_it_may_have_a_password() -> None
     assert "secret" not in str(caught.value)
 
 
-def test_the_scheme_and_the_user_of_nats_are_for_all_its_servers() -> None:
-    connection = Connection("tls://u:p@a:4222,b:4222", 1.0)
-    assert connection._servers == ["tls://u:p@a:4222", "tls://u:p@b:4222"]
-    assert "u:p" not in str(connection.unavailable("connect", OSError()))
+@pytest.mark.parametrize(
+    ("url", "servers"),
+    [
+        ("nats://a:4222", ["nats://a:4222"]),
+        ("tls://u:p@a:4222,b:4222", ["tls://u:p@a:4222", "tls://u:p@b:4222"]),
+        ("nats://u:p@a:4222,nats://b:4222", ["nats://u:p@a:4222", "nats://u:p@b:4222"]),
+        ("nats://u:p,q@a:4222, nats://v:r@b:4222", ["nats://u:p,q@a:4222", "nats://v:r@b:4222"]),
+        ("nats://a:4222,tls://b:4222", ["tls://a:4222", "tls://b:4222"]),
+    ],
+)
+def test_what_is_said_once_of_natss_servers_is_for_all(url: str, servers: list[str]) -> None:
+    connection = Connection(url, 1.0)
+    assert connection._servers == servers
+    told = str(connection.unavailable("connect", OSError()))
+    assert not any(secret in told for secret in ("u:p", "v:r"))
 
 
 async def test_a_connection_that_is_closed_while_it_is_made_is_not_left_behind() -> None:
@@ -108,6 +119,8 @@ def test_kafka_gives_the_records_that_came_beside_an_error() -> None:
     assert [each.offset for each in reader._read([refused, good])] == [5]
     with pytest.raises(BrokerUnavailableError):
         reader._read([refused])
+    passing = KafkaError(KafkaError.TOPIC_AUTHORIZATION_FAILED, "busy", retriable=True)
+    assert reader._read([SimpleNamespace(error=lambda: passing)]) == []
 
 
 @pytest.mark.parametrize(

@@ -105,7 +105,7 @@ class KafkaReader:
                 self._away = False
             elif error.code() in _AWAY:
                 self._away = True
-            else:
+            elif not error.retriable():
                 failed = failed or error
         if failed is not None and not found:
             raise unavailable(self._url, self._timeout_s, KafkaException(failed))

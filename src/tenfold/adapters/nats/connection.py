@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from typing import Any, Final
 
 import msgspec
@@ -17,6 +18,7 @@ __all__ = ["Connection", "JetStreamError"]
 
 _AGAIN_S: Final = 0.1
 _PING_S: Final = 10
+_NEXT_URL: Final = re.compile(r",\s*(?=[a-z]+://)")
 _encode = msgspec.json.encode
 
 
@@ -200,10 +202,18 @@ def _closed_here() -> BrokerUnavailableError:
 
 
 def _servers(url: str) -> list[str]:
-    """The servers of a URL, whose scheme and user are written once, for all of them."""
-    scheme, _, rest = url.partition("://")
-    user, at, hosts = rest.rpartition("@")
-    return [f"{scheme}://{user}{at}{host}" for host in hosts.split(",")]
+    """The servers of a URL, or of several parted by commas, each with all that it needs.
+
+    A user who is written once is for all of them, and so is `tls://`.
+    """
+    scheme = "tls" if "tls://" in url else "nats"
+    found: list[str] = []
+    who = ""
+    for each in _NEXT_URL.split(url):
+        user, at, hosts = each.partition("://")[2].rpartition("@")
+        who = user + at or who
+        found += [f"{scheme}://{who}{host}" for host in hosts.split(",")]
+    return found
 
 
 def _hidden(url: str) -> str:
