@@ -45,10 +45,10 @@ MAX_FRAME_BYTES = 16 * 1024 * 1024
 PREFIX = struct.Struct(">I")
 _NO_LENGTH: Final = bytes(PREFIX.size)
 _LAST_WORDS_S: Final = 1.0
+"""For how long a connection that is closed waits for its other end to read what is left."""
 _PART_BYTES: Final = 2048
 _PARTS: Final = 4
 """How much of what has come a turn of the loop takes: a fourth, and so many bytes at the least."""
-"""For how long a connection that is closed waits for its other end to read what is left."""
 
 
 class PeerUnavailableError(TenfoldError):

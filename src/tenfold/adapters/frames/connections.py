@@ -103,8 +103,10 @@ class Connections:
             return None
         endpoint, other = self._draw_two(self.endpoints)
         if endpoint is not other:
-            if _not_now(endpoint, record, last, now_s) or _not_now(other, record, last, now_s):
-                endpoint, other = self._draw_two(self._askable(record, last, now_s))
+            for each in (endpoint, other):
+                if not each.takes(record) or _not_now(each, last, now_s):
+                    endpoint, other = self._draw_two(self._askable(record, last, now_s))
+                    break
             load = self.outstanding / len(self.endpoints)
             one, two = endpoint.standing, other.standing
             if decide_choice(one, two, now_s, load, self._draw()) is two:
@@ -132,7 +134,7 @@ class Connections:
     ) -> Sequence[Endpoint]:
         """Those that have the operation, if there are, without those that are left alone."""
         have = [each for each in self.endpoints if each.takes(record)] or self.endpoints
-        return [e for e in have if e is not last and not e.standing.is_out(now_s)] or have
+        return [each for each in have if not _not_now(each, last, now_s)] or have
 
     async def wait(self, until_s: float, record: OperationRecord, *, lost: bool) -> Endpoint:
         """Wait for a connection. Raises: PeerUnavailableError, MAYBE_DONE after a loss."""
@@ -252,8 +254,6 @@ class Connections:
         self._changed.set()  # whoever waits looks whether that is any use
 
 
-def _not_now(
-    endpoint: Endpoint, record: OperationRecord, last: Endpoint | None, now_s: float
-) -> bool:
-    """Whether another is asked before it: it was just asked, is left alone, or has it not."""
-    return endpoint is last or endpoint.standing.is_out(now_s) or not endpoint.takes(record)
+def _not_now(endpoint: Endpoint, last: Endpoint | None, now_s: float) -> bool:
+    """Whether another is asked before it: it was just asked, or is left alone."""
+    return endpoint is last or endpoint.standing.is_out(now_s)

@@ -7,11 +7,11 @@ from urllib.parse import urlsplit
 
 from tenfold.contracts.errors import UserMistakeError
 from tenfold.contracts.structs import Struct
+from tenfold.runtimes.brokers import KINDS
 
 __all__ = ["GivenServers", "decide_given"]
 
 _POSTGRES = ("postgresql", "postgres", "postgresql+asyncpg")
-_BROKERS = ("nats", "tls", "kafka", "amqp", "amqps")
 _VALKEY = ("redis", "rediss", "valkey", "valkeys")
 
 
@@ -35,7 +35,7 @@ def decide_given(environ: Mapping[str, str]) -> GivenServers:
     said: list[str] = []
     database = _pick(environ, "TENFOLD_DATABASE_URL", ("DATABASE_URL",), _POSTGRES)
     cache = _pick(environ, "TENFOLD_CACHE_URL", ("REDIS_URL", "VALKEY_URL"), _VALKEY)
-    broker = _pick(environ, "TENFOLD_BROKER_URL", (), _BROKERS)
+    broker = _pick(environ, "TENFOLD_BROKER_URL", (), tuple(KINDS))
     replicas = tuple(
         _checked("TENFOLD_REPLICA_URLS", each.strip(), _POSTGRES)
         for each in environ.get("TENFOLD_REPLICA_URLS", "").split(",")
