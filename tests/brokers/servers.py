@@ -1,4 +1,4 @@
-"""Kafka and RabbitMQ for tests: real processes on loopback, which go with their data.
+"""Kafka, RabbitMQ, and NATS of one's own making for tests: real processes on loopback.
 
 Looked for in this order: the URL in TENFOLD_TEST_KAFKA_URL or TENFOLD_TEST_RABBITMQ_URL (a
 server that tests may fill, but not stop), the PATH, and for Kafka what `make kafka` has put into
@@ -32,9 +32,10 @@ from cryptography.hazmat.primitives.serialization import (
 
 from tenfold.runtimes.local_servers.errors import log_tail
 from tenfold.runtimes.local_servers.probes import free_port
+from tenfold.runtimes.local_servers.programs import find_nats
 from tests.servers import missing
 
-__all__ = ["BrokerServer", "Tls", "kafka_server", "rabbitmq_server"]
+__all__ = ["BrokerServer", "Tls", "kafka_server", "nats_node", "rabbitmq_server"]
 
 _START_S = 90.0
 _KAFKA = (
@@ -207,6 +208,22 @@ def _folder(account: dict[str, int]) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+# --- NATS ----------------------------------------------------------------------------------------
+
+
+def nats_node(folder: Path, port: int, conf: str) -> BrokerServer:
+    """A NATS as a configuration says, not started. A plain one is the fixture `own_nats`."""
+    program = find_nats(os.environ, ("path", "wheel"))
+    if program is None:
+        missing("NATS", "It comes as a wheel with `make test`, or put `nats-server` on the PATH.")
+    folder.mkdir(exist_ok=True)
+    file = folder / "nats.conf"
+    file.write_text(conf)
+    return BrokerServer(
+        f"nats://127.0.0.1:{port}", [str(program.path), "-c", str(file)], port, folder
+    )
+
+
 # --- Kafka ---------------------------------------------------------------------------------------
 
 
@@ -282,6 +299,29 @@ def _unprivileged() -> dict[str, int]:
     return {}
 
 
+def _rabbitmq_environ(folder: Path, port: int, names: int, distribution: int) -> dict[str, str]:
+    """All of its files in a folder, and whom it asks for names."""
+    return {
+        "PATH": os.environ["PATH"],
+        "HOME": str(folder),  # where Erlang keeps its cookie
+        "LANG": "C.UTF-8",
+        "ERL_EPMD_PORT": str(names),
+        "ERL_EPMD_ADDRESS": "127.0.0.1",
+        "RUNNING_UNDER_SYSTEMD": "1",  # the script becomes the server
+        "RABBITMQ_NODENAME": f"tenfold{port}@localhost",
+        "RABBITMQ_DIST_PORT": str(distribution),
+        "RABBITMQ_CONFIG_FILE": str(folder / "rabbitmq.conf"),
+        "RABBITMQ_CONF_ENV_FILE": str(folder / "none.conf"),
+        "RABBITMQ_ADVANCED_CONFIG_FILE": str(folder / "none.config"),
+        "RABBITMQ_ENABLED_PLUGINS_FILE": str(folder / "plugins"),
+        "RABBITMQ_GENERATED_CONFIG_DIR": str(folder / "config"),
+        "RABBITMQ_MNESIA_BASE": str(folder / "data"),
+        "RABBITMQ_LOG_BASE": str(folder / "log"),
+        "RABBITMQ_PID_FILE": str(folder / "pid"),
+        "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "+S 2:2 +sbwt none",
+    }
+
+
 @contextmanager
 def rabbitmq_server(tls: Tls | None = None) -> Iterator[BrokerServer]:
     """A RabbitMQ of one node, and an Erlang name server of its own, which ends with it.
@@ -314,25 +354,7 @@ def rabbitmq_server(tls: Tls | None = None) -> Iterator[BrokerServer]:
         how: dict[str, Any] = {**account, "cwd": folder}
         if account:
             how["extra_groups"] = []
-        how["env"] = {
-            "PATH": os.environ["PATH"],
-            "HOME": str(folder),  # where Erlang keeps its cookie
-            "LANG": "C.UTF-8",
-            "ERL_EPMD_PORT": str(names),
-            "ERL_EPMD_ADDRESS": "127.0.0.1",
-            "RUNNING_UNDER_SYSTEMD": "1",  # the script becomes the server
-            "RABBITMQ_NODENAME": f"tenfold{port}@localhost",
-            "RABBITMQ_DIST_PORT": str(distribution),
-            "RABBITMQ_CONFIG_FILE": str(conf),
-            "RABBITMQ_CONF_ENV_FILE": str(folder / "none.conf"),
-            "RABBITMQ_ADVANCED_CONFIG_FILE": str(folder / "none.config"),
-            "RABBITMQ_ENABLED_PLUGINS_FILE": str(folder / "plugins"),
-            "RABBITMQ_GENERATED_CONFIG_DIR": str(folder / "config"),
-            "RABBITMQ_MNESIA_BASE": str(folder / "data"),
-            "RABBITMQ_LOG_BASE": str(folder / "log"),
-            "RABBITMQ_PID_FILE": str(folder / "pid"),
-            "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "+S 2:2 +sbwt none",
-        }
+        how["env"] = _rabbitmq_environ(folder, port, names, distribution)
         command = [epmd_program, "-port", str(names), "-address", "127.0.0.1"]
         naming = BrokerServer("", command, names, folder, **how)
         after.callback(naming.kill)

@@ -3,61 +3,53 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import subprocess
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
-import trustme
 
 from tenfold.adapters.nats.broker import NatsBroker
 from tenfold.ports.broker import BrokerUnavailableError, TopicSettings
-from tenfold.runtimes.local_servers.probes import free_port, probe_nats
-from tenfold.runtimes.local_servers.programs import find_nats
-from tests.servers import OwnNats, missing
+from tenfold.runtimes.local_servers.probes import free_port
+from tests.brokers.servers import BrokerServer, Tls, nats_node
+from tests.servers import OwnNats
 
 pytestmark = pytest.mark.anyio
 _CONF = """\
 host: 127.0.0.1
 port: {port}
 jetstream {{ store_dir: "{folder}/data" }}
-tls {{ cert_file: "{folder}/server.pem", key_file: "{folder}/server.key" }}
 authorization {{ user: "me", password: "secret" }}
 """
+_TLS = 'tls {{ cert_file: "{shown}", key_file: "{shown}" }}\n'
 
 
-class Secured(NamedTuple):
-    url: str
-    authority: Path
+class Secured:
+    """A server that speaks TLS, until it is started again without."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder, self._port = folder / "nats", free_port()
+        tls = Tls(folder / "tls")
+        self.url = f"tls://me:secret@localhost:{self._port}"
+        self.authority = tls.folder / "authority.pem"
+        self.server = self._node(_TLS.format(shown=tls.folder / "server.pem"))
+
+    def _node(self, tls: str) -> BrokerServer:
+        conf = _CONF.format(port=self._port, folder=self._folder) + tls
+        return nats_node(self._folder, self._port, conf)
+
+    def restart_without(self) -> None:
+        self.server.kill()
+        self.server = self._node("")
+        self.server.start()
 
 
 @pytest.fixture
 def secured(tmp_path: Path) -> Iterator[Secured]:
-    program = find_nats(os.environ, ("path", "wheel"))
-    if program is None:
-        missing("NATS", "It comes as a wheel with `make test`, or put `nats-server` on the PATH.")
-    authority, port = trustme.CA(), free_port()
-    authority.cert_pem.write_to_path(tmp_path / "authority.pem")
-    shown = authority.issue_cert("localhost")
-    shown.private_key_pem.write_to_path(tmp_path / "server.key")
-    (tmp_path / "server.pem").write_bytes(b"".join(p.bytes() for p in shown.cert_chain_pems))
-    conf = tmp_path / "nats.conf"
-    conf.write_text(_CONF.format(port=port, folder=tmp_path))
-    with (tmp_path / "log").open("wb") as log:
-        server = subprocess.Popen([program.path, "-c", conf], stdout=log, stderr=log)
-    try:
-        until = time.monotonic() + 20
-        while probe_nats(port) != "ready":
-            assert server.poll() is None, (tmp_path / "log").read_text()
-            assert time.monotonic() < until, (tmp_path / "log").read_text()
-            time.sleep(0.02)
-        yield Secured(f"tls://me:secret@localhost:{port}", tmp_path / "authority.pem")
-    finally:
-        server.kill()
-        server.wait()
+    made = Secured(tmp_path)
+    made.server.start()
+    yield made
+    made.server.kill()
 
 
 async def test_what_is_kept_and_read_travels_over_tls(
@@ -96,4 +88,21 @@ async def test_a_server_that_does_not_speak_it_is_refused_where_it_is_asked_for(
     broker = NatsBroker(plain.replace("nats://", "tls://"), timeout_s=2.0)
     with pytest.raises(BrokerUnavailableError, match="does not speak TLS"):
         await broker.ensure("t", TopicSettings(partitions=1))
+    await broker.close()
+
+
+async def test_nor_is_one_that_speaks_it_no_more_when_it_comes_back(
+    secured: Secured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", str(secured.authority))
+    broker = NatsBroker(secured.url, timeout_s=2.0)
+    await broker.ensure("t", TopicSettings(partitions=1))
+    secured.restart_without()
+    async with asyncio.timeout(20):
+        while True:
+            with pytest.raises(BrokerUnavailableError) as raised:
+                await broker.append("t", 0, {}, b"in clear")
+            if "does not speak TLS" in str(raised.value):
+                break
+            await asyncio.sleep(0.05)
     await broker.close()
