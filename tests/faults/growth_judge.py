@@ -10,7 +10,7 @@ from typing import Any
 
 import asyncpg
 
-from store.invariants import broken_invariants, read_modules
+from store.invariants import Books, broken_invariants, read_modules
 from store.inventory.contract import Inventory
 from store.notifications.contract import Notifications
 from store.orders.contract import Orders
@@ -32,6 +32,7 @@ __all__ = [
     "decide_steps",
     "decide_trail",
     "fleet_complaints",
+    "read_books",
 ]
 
 _MODULES = (*MODULES, "registers")
@@ -121,7 +122,7 @@ async def _ask(
             received={row[0].hex: row[1] for row in stock},
         )
         found = [
-            *await _broken(product),
+            *broken_invariants(await read_books(product)),
             *[text async for text in _dead_letters(connection)],
             *decide_steps(
                 journal, naive, await _rows(connection, "SELECT name, value FROM {}registers")
@@ -146,18 +147,17 @@ async def _rows(connection: asyncpg.Connection, statement: str) -> list[tuple[An
     return [tuple(row) for row in await connection.fetch(statement.format("registers."))]
 
 
-async def _broken(product: Product) -> list[str]:
-    """What the modules themselves say, through their contracts."""
+async def read_books(product: Product) -> Books:
+    """What the modules themselves say, through their contracts, of a store that is idle."""
     host = Host(product, data_dir=product.data_dir)
     await host.start(Role.LOOK)
     try:
-        books = await read_modules(
+        return await read_modules(
             host.proxy(Inventory),
             host.proxy(Orders),
             host.proxy(Payments),
             host.proxy(Notifications),
         )
-        return broken_invariants(books)
     finally:
         await host.stop(drain_s=2.0)
 

@@ -21,6 +21,9 @@ WITHIN_S = 60.0
 class Orders:
     """Threads that place orders, each with its key, once."""
 
+    rest_s = 0.2
+    """Between two orders of a thread, as customers do, and not as fast as it goes."""
+
     def __init__(self, port: int, threads: int = 4) -> None:
         self.placed: list[str] = []
         self.failures: list[str] = []
@@ -55,17 +58,21 @@ class Orders:
                 "customer_id": f"thread-{number}",
                 "lines": [{"product_id": product, "quantity": 1}],
             }
-            try:
-                answer = wire.post("/v1/orders", body, idempotency_key=f"{number}-{count}")
-            except NoAnswerError as error:
-                self.failures.append(str(error))
-                continue
-            if answer.status == 201:
-                self.placed.append(answer.body["id"])
-            else:
-                self.failures.append(f"{answer.status} {answer.body}")
-            self._stop.wait(0.2)  # as customers do, and not as fast as it goes
+            self.place(wire, body, f"{number}-{count}")
+            self._stop.wait(self.rest_s)
         wire.close()
+
+    def place(self, wire: Wire, body: object, key: str) -> None:
+        """Place one order, and note how that went."""
+        try:
+            answer = wire.post("/v1/orders", body, idempotency_key=key)
+        except NoAnswerError as error:
+            self.failures.append(str(error))
+            return
+        if answer.status == 201:
+            self.placed.append(answer.body["id"])
+        else:
+            self.failures.append(f"{answer.status} {answer.body}")
 
 
 def command(settings: Mapping[str, str], data: Path, *arguments: str, product: Path = STORE) -> str:

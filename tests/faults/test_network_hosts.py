@@ -12,17 +12,11 @@ from urllib.parse import quote, urlsplit
 import asyncpg
 import pytest
 
-from store.invariants import broken_invariants, read_modules
-from store.inventory.contract import Inventory
-from store.notifications.contract import Notifications
+from store.invariants import broken_invariants
 from store.orders.contract import OrderCounts
-from store.orders.contract import Orders as OrdersContract
-from store.payments.contract import Payments
-from tenfold.runtimes.host import Host as ProductHost
-from tenfold.runtimes.roles import Role
 from tenfold.runtimes.topology import load_product
 from tests.databases import query
-from tests.faults.growth_judge import decide_lives
+from tests.faults.growth_judge import decide_lives, read_books
 from tests.faults.hosts import Host, SlowWay, other_host
 from tests.faults.placing import WITHIN_S, Orders, await_settled
 from tests.faults.store_process import STORE, NoAnswerError, StoreProcess, Wire, free_port
@@ -43,35 +37,26 @@ ORDERS = {"small": 60, "full": 150}
 class Insistent(Orders):
     """Places each order until it is told that it is placed, under one key.
 
-    `again` are those that were not done, or of which nobody knew, the first time.
+    `keys` are those of all orders; `again` counts the answers that one was not done, or that
+    nobody knew.
     """
+
+    rest_s = 0.05
 
     def __init__(self, port: int) -> None:
         super().__init__(port)
-        self.keys = 0
+        self.keys: list[str] = []
         self.again = 0
         self.longest_s = 0.0
 
-    def _place(self, number: int) -> None:
-        wire = Wire(self._port, timeout_s=WITHIN_S)
-        product = wire.get("/v1/products?limit=1").body["items"][0]["id"]
-        while not self._stop.is_set():
-            self.keys += 1
-            key, body = (
-                f"key-{number}-{self.keys}",
-                {
-                    "customer_id": f"thread-{number}",
-                    "lines": [{"product_id": product, "quantity": 1}],
-                },
-            )
-            began = time.monotonic()
-            while (told := self._try(wire, body, key)) is None:
-                self.again += 1
-                time.sleep(0.1)
-            self.longest_s = max(self.longest_s, time.monotonic() - began)
-            self.placed.append(told)
-            self._stop.wait(0.05)
-        wire.close()
+    def place(self, wire: Wire, body: object, key: str) -> None:
+        self.keys.append(key)
+        began = time.monotonic()
+        while (told := self._try(wire, body, key)) is None:
+            self.again += 1
+            time.sleep(0.1)
+        self.longest_s = max(self.longest_s, time.monotonic() - began)
+        self.placed.append(told)
 
     def _try(self, wire: Wire, body: object, key: str) -> str | None:
         try:
@@ -163,17 +148,7 @@ async def _books(url: str) -> tuple[OrderCounts, list[str]]:
     """How many orders there are, and what is wrong with the books and the lives of orders."""
     environ = {"TENFOLD_DATABASE_URL": url}
     product = load_product(STORE, "growth", environ=environ)
-    host = ProductHost(product, data_dir=product.data_dir)
-    await host.start(Role.LOOK)
-    try:
-        books = await read_modules(
-            host.proxy(Inventory),
-            host.proxy(OrdersContract),
-            host.proxy(Payments),
-            host.proxy(Notifications),
-        )
-    finally:
-        await host.stop(drain_s=2.0)
+    books = await read_books(product)
     connection = await asyncpg.connect(url)
     try:
         events = await connection.fetch(
@@ -214,12 +189,12 @@ def test_nothing_is_lost_or_doubled_on_a_network_that_loses_is_slow_and_is_parte
         during("together again")
     assert orders.failures == []
     assert again["no fault"] == 0
-    assert len(set(orders.placed)) == len(orders.placed) == orders.keys
+    assert len(set(orders.placed)) == len(orders.placed) == len(orders.keys)
     await_settled(front, orders.placed)
     counts, wrong = asyncio.run(_books(postgres_url))
     assert wrong == []
     assert counts.placed == 0
-    assert counts.confirmed + counts.rejected == orders.keys
+    assert counts.confirmed + counts.rejected == len(orders.keys)
     print(f"\n{len(orders.placed)} orders; tried again during {again}")
 
 
