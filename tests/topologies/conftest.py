@@ -47,6 +47,15 @@ TOPOLOGIES = [
 ]
 
 
+# Web processes that host modules, beside services: what they call, and what calls them.
+BESIDE = {
+    **processes("growth", web=2, workers=1),
+    "TENFOLD_PROCESSES__MODULES": "catalog, payments, notifications, insights",
+    "TENFOLD_SERVICES__ORDERING__MODULES": "orders, inventory",
+}
+TOPOLOGIES.append(
+    pytest.param(BESIDE, id="growth and a service", marks=pytest.mark.campaign),
+)
 BROKERS = {"kafka": kafka_server, "rabbitmq": rabbitmq_server}
 
 

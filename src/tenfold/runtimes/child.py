@@ -14,6 +14,8 @@ import logging
 import signal
 import socket
 import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import uvloop
@@ -23,10 +25,10 @@ from tenfold.edges.frames import FrameServer
 from tenfold.observe.logs import configure_logs
 from tenfold.runtimes.draining import Drain, DrainOrder
 from tenfold.runtimes.gathering import ProcessMetrics
+from tenfold.runtimes.hosting import WEB
 from tenfold.runtimes.links import BEAT_S, Assignment, ChildLink, Done, Failed, Ready
 from tenfold.runtimes.preparing import Phase, prepare
 from tenfold.runtimes.process import RunningProduct, hosted
-from tenfold.runtimes.roles import Role
 from tenfold.runtimes.server import StopWish, serve_http, signals
 from tenfold.runtimes.services import Place, answer_at
 from tenfold.runtimes.topology import Product, load_product
@@ -93,22 +95,17 @@ async def _run(
     process: RunningProduct, assignment: Assignment, link: ChildLink, wish: StopWish
 ) -> None:
     metrics = ProcessMetrics(process.host, link)
-    if assignment.role is Role.WORKER or assignment.listener is None:
+
+    def ready() -> None:
         link.say(Ready())
-        await wish.asked.wait()
-        return
-    if assignment.service:
-        await _answer_calls(process, assignment, link, wish)
-        return
-    with socket.socket(fileno=assignment.listener) as listener:
-        await serve_http(
-            process,
-            listener,
-            wish,
-            lambda: link.say(Ready()),
-            drain=Drain(),
-            metrics=metrics.text,
-        )
+
+    async with _answering(process, assignment):
+        if assignment.listener is None:
+            ready()
+            await wish.asked.wait()
+            return
+        with socket.socket(fileno=assignment.listener) as listener:
+            await serve_http(process, listener, wish, ready, drain=Drain(), metrics=metrics.text)
 
 
 def _place(product: Product, assignment: Assignment) -> Place | None:
@@ -117,11 +114,12 @@ def _place(product: Product, assignment: Assignment) -> Place | None:
     return Place(assignment.service, {n: Path(p) for n, p in assignment.sockets.items()})
 
 
-async def _answer_calls(
-    process: RunningProduct, assignment: Assignment, link: ChildLink, wish: StopWish
-) -> None:
-    """Answer the calls of gateways and other services until it is wished to stop, then drain."""
-    assert assignment.listener is not None
+@asynccontextmanager
+async def _answering(process: RunningProduct, assignment: Assignment) -> AsyncIterator[None]:
+    """Answer the calls of gateways and other services until the block ends, then drain."""
+    if assignment.calls is None:
+        yield
+        return
     host = process.host
     server = FrameServer(
         process.product.name,
@@ -129,12 +127,13 @@ async def _answer_calls(
         {target: spec for target, spec in host.operations.items() if host.hosts(target)},
         process=assignment.name,
     )
-    with socket.socket(fileno=assignment.listener) as listener:
+    with socket.socket(fileno=assignment.calls) as listener:
         listener.setblocking(False)
-        await answer_at(server, listener, process.product, assignment.service)
-        link.say(Ready())
-        await wish.asked.wait()
-        await server.stop(drain_s=process.product.topology.http.drain_s)
+        await answer_at(server, listener, process.product, assignment.service or WEB)
+        try:
+            yield
+        finally:
+            await server.stop(drain_s=process.product.topology.http.drain_s)
 
 
 async def _beat(link: ChildLink) -> None:

@@ -17,6 +17,7 @@ _TOLD_OTHERWISE = (
     "name",
     "processes.web",
     "processes.workers",
+    "processes.modules",
     "database.kind",
     "database.url",
     "database.replicas",
@@ -101,16 +102,13 @@ def _services(old: Picture, new: Picture) -> Iterator[Change]:
     after = {group.name: group for group in new.groups}
     for name, group in after.items():
         if name not in before:
-            yield Change(about="services", text=_comes(group))
+            yield Change(about="services", text=_comes(group, alone=len(after) == 1))
         elif before[name].processes != group.processes:
-            yield Change(
-                about="services",
-                text=f"{_who(group)}: {group.processes}, in place of {before[name].processes}.",
-            )
+            who, was = _who(group, alone=len(after) == 1), before[name].processes
+            yield Change(about="services", text=f"{who}: {group.processes}, in place of {was}.")
     for name, group in before.items():
         if name not in after:
-            said = f"{_who(group)} goes." if name else "No process hosts all modules any more."
-            yield Change(about="services", text=said)
+            yield Change(about="services", text=_goes(group, alone=len(before) == 1))
     # A module that was in no service has not moved: its service came.
     homes = {m: group.name for group in old.groups for m in group.modules if group.name}
     for group in new.groups:
@@ -120,15 +118,27 @@ def _services(old: Picture, new: Picture) -> Iterator[Change]:
                 yield Change(about="modules", text=said)
 
 
-def _comes(group: Group) -> str:
+def _comes(group: Group, *, alone: bool) -> str:
     hosts = ", ".join(group.modules)
     if group.name:
         return f"The service {group.name} comes, with {group.processes}: {hosts}."
-    return f"All modules are hosted together: {group.processes}."
+    if alone:
+        return f"All modules are hosted together: {group.processes}."
+    return f"The web processes host modules: {hosts}. There are {group.processes}."
 
 
-def _who(group: Group) -> str:
-    return f"The service {group.name}" if group.name else "All modules"
+def _goes(group: Group, *, alone: bool) -> str:
+    if group.name:
+        return f"The service {group.name} goes."
+    if alone:
+        return "No process hosts all modules any more."
+    return "The web processes host no module any more."
+
+
+def _who(group: Group, *, alone: bool) -> str:
+    if group.name:
+        return f"The service {group.name}"
+    return "All modules" if alone else "The web processes"
 
 
 def _resources(old: tuple[Resource, ...], new: tuple[Resource, ...]) -> Iterator[Change]:

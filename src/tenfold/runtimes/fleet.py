@@ -182,7 +182,7 @@ def _planned(source: ProductFile) -> tuple[PlannedProcess, ...]:
 def _hosts(topology: Topology) -> dict[str, tuple[str, bool, list[str]]]:
     return {
         name: (service.listen, service.replicas > 0, sorted(service.modules))
-        for name, service in topology.services.items()
+        for name, service in topology.groups.items()
     }
 
 

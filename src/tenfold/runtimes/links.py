@@ -53,8 +53,8 @@ BEAT_S = 1.0
 class Assignment(Struct, tag="assignment"):
     """What a process is to be.
 
-    `task` is `run`, or one of the phases of `preparing`. `listener` is the descriptor
-    of an inherited socket: for HTTP, or for the calls of others where it is of a `service`.
+    `task` is `run`, or one of the phases of `preparing`. `listener` and `calls` are the
+    descriptors of inherited sockets: for HTTP, and for the calls of others.
     `sockets` are the paths where the services listen; `people` is whether people read the
     log. `within_s` bounds how long it may go on without a supervisor.
     """
@@ -67,6 +67,7 @@ class Assignment(Struct, tag="assignment"):
     overrides: dict[str, str] = msgspec.field(default_factory=dict)
     service: str = ""
     listener: int | None = None
+    calls: int | None = None
     sockets: dict[str, str] = msgspec.field(default_factory=dict)
     people: bool = False
     within_s: float = _ORPHAN_S

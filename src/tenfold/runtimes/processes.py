@@ -52,14 +52,14 @@ def decide_processes(
     settings: ProcessSettings, services: Mapping[str, ServiceSettings] | None = None
 ) -> tuple[PlannedProcess, ...]:
     """The processes that the settings mean; web processes do both where there are no workers."""
-    if services:
+    if services and not settings.modules:
         return (*_gateways(settings), *_of_services(services))
     role = Role.WEB if settings.workers else Role.ALL
     web = [PlannedProcess(name=f"web-{n + 1}", role=role) for n in range(settings.web)]
     workers = [
         PlannedProcess(name=f"worker-{n + 1}", role=Role.WORKER) for n in range(settings.workers)
     ]
-    return (*web, *workers)
+    return (*web, *workers, *_of_services(services or {}))
 
 
 def decide_names_here(services: Mapping[str, ServiceSettings]) -> tuple[str, ...]:

@@ -23,6 +23,7 @@ from tenfold.adapters.frames.service import RemoteService
 from tenfold.contracts.errors import UserMistakeError
 from tenfold.edges.frames import FrameServer, bind_socket
 from tenfold.ports.peers import Peer
+from tenfold.runtimes.hosting import WEB
 from tenfold.runtimes.reach import GATEWAY, addresses_of, caller_tls, server_tls
 from tenfold.runtimes.settings import ServiceSettings
 from tenfold.runtimes.topology import Product
@@ -74,9 +75,9 @@ class Sockets:
         """Where each service listens that has a Unix socket."""
         return {name: str(path) for name, path in self._paths.items()}
 
-    def of(self, service: str) -> socket.socket:
-        """The socket of one service."""
-        return self._bound[service]
+    def of(self, group: str) -> socket.socket | None:
+        """The socket of one group; None for gateways, which nobody calls."""
+        return self._bound.get(group)
 
     def close(self) -> None:
         """Close them, and remove their paths."""
@@ -92,20 +93,20 @@ class Place:
     """Where one process stands: the service that it is of, and the others within its reach."""
 
     def __init__(self, service: str, sockets: Mapping[str, Path]) -> None:
-        """`service` is empty for a gateway, which hosts no module."""
+        """`service` is empty for a gateway, and for a web process or worker that hosts modules."""
         self.service = service
+        self.group = service or WEB
         self._sockets = sockets
         self._remotes: list[RemoteService] = []
 
     def peers(self, product: Product) -> dict[str, Peer]:
-        """Who answers for each module that is not of this service."""
+        """Who answers for each module that is not hosted here."""
         found: dict[str, Peer] = {}
-        services, topology = product.topology.services, product.topology
-        far = any(addresses_of(each) for name, each in services.items() if name != self.service)
+        topology = product.topology
+        others = {n: each for n, each in topology.groups.items() if n != self.group}
+        far = any(addresses_of(each) for each in others.values())
         tls = caller_tls(topology.tls, product.root) if far else None
-        for name, settings in services.items():
-            if name == self.service:
-                continue
+        for name, settings in others.items():
             directory = self._directory(name, settings, tls)
             remote = RemoteService(name, directory, most=settings.max_calls)
             self._remotes.append(remote)
@@ -127,11 +128,11 @@ class Place:
 
 
 async def answer_at(
-    server: FrameServer, listener: socket.socket, product: Product, service: str
+    server: FrameServer, listener: socket.socket, product: Product, group: str
 ) -> None:
-    """Let a process of a service take calls at its socket. Raises: UserMistakeError, OSError."""
+    """Let a process of a group take calls at its socket. Raises: UserMistakeError, OSError."""
     topology = product.topology
-    if not topology.services[service].listen:
+    if not topology.groups[group].listen:
         await server.listen(listener)
         return
     tls = server_tls(topology.tls, product.root)

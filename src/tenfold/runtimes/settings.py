@@ -145,17 +145,21 @@ class ProcessSettings(Struct):
     """The processes of one machine: `[topologies.X.processes]`.
 
     `web` processes answer requests and `workers` do background work; on a
-    machine that has only some of them the other number is 0. In a topology with
-    services `web` is the number of gateways, and each service says how many
-    processes it has. With `web = 1` and
-    `workers = 0` one process does both, which is all that SQLite allows. A
-    process that ends by itself is started again after `restart_min_s`, doubled
+    machine that has only some of them the other number is 0. With `web = 1` and
+    `workers = 0` one process does both, which is all that SQLite allows.
+
+    In a topology with services each service says how many processes it has. These here
+    host `modules`, and `workers` are theirs; where they host none, `web` is the number of
+    gateways.
+
+    A process that ends by itself is started again after `restart_min_s`, doubled
     at each failure up to `restart_max_s`. One whose event loop has not turned
     for `hung_s` is killed and started again; 0 lets it be.
     """
 
     web: Annotated[int, msgspec.Meta(ge=0, le=256)] = 1
     workers: Annotated[int, msgspec.Meta(ge=0, le=256)] = 0
+    modules: tuple[str, ...] = ()
     restart_min_s: _Seconds = 0.1
     restart_max_s: _Seconds = 10.0
     start_timeout_s: _Seconds = 60.0

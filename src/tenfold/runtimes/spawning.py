@@ -93,7 +93,7 @@ class Child:
         self._spawning = spawning
         self._reported: asyncio.Future[Report] = asyncio.get_running_loop().create_future()
         ours, theirs = socket.socketpair()
-        inherited = [] if assignment.listener is None else [assignment.listener]
+        inherited = [fd for fd in (assignment.listener, assignment.calls) if fd is not None]
         out = spawning.pump.pipe(assignment.name)
         try:
             self._process = subprocess.Popen(

@@ -23,6 +23,7 @@ from tenfold.runtimes.balancers.plan import decide_linger
 from tenfold.runtimes.draining import DrainOrder
 from tenfold.runtimes.fleet import Fleet
 from tenfold.runtimes.gathering import Gathering
+from tenfold.runtimes.hosting import WEB
 from tenfold.runtimes.links import Assignment
 from tenfold.runtimes.listening import bind, bracketed, greeting, refuse_open_doors
 from tenfold.runtimes.lock import DataLock
@@ -81,7 +82,7 @@ def supervise(source: ProductFile, supervision: Supervision, lock: DataLock) -> 
     refuse_open_doors(limits, source.origins)
     planned = decide_processes(source.topology.processes, source.topology.services)
     listener = bind(limits, wait_s=_ORPHANS_S) if any(each.serves for each in planned) else None
-    sockets = Sockets(Path(lock.holder.control).parent, source.topology.services)
+    sockets = Sockets(Path(lock.holder.control).parent, source.topology.groups)
     pump = LogPump(supervision.log.fileno())
     try:
         return asyncio.run(_Supervisor(source, supervision, lock, listener, sockets, pump).run())
@@ -223,8 +224,10 @@ class _Supervisor:
     def _assign(self, source: ProductFile, name: str, planned: PlannedProcess | None) -> Assignment:
         # Whoever else held a socket would keep its queue of connections open, and accept none.
         listener: socket.socket | None = None
+        calls: socket.socket | None = None
         if planned is not None and planned.role is not Role.WORKER:
-            listener = self._sockets.of(planned.service) if planned.service else self._listener
+            listener = None if planned.service else self._listener
+            calls = self._sockets.of(planned.service or WEB)
         return Assignment(
             name=name,
             role=Role.ALL if planned is None else planned.role,
@@ -234,6 +237,7 @@ class _Supervisor:
             topology=source.topology.name,
             overrides=dict(self._supervision.overrides),
             listener=None if listener is None else listener.fileno(),
+            calls=None if calls is None else calls.fileno(),
             people=self._supervision.log.isatty(),
             within_s=_stop_timeout_s(source),
         )
@@ -244,7 +248,9 @@ class _Supervisor:
         services = source.topology.services
         here = ", ".join(decide_names_here(services))
         runs = f"{processes.web} web and {processes.workers} worker processes"
-        if services:
+        if services and processes.modules:
+            runs = f"{runs}, and the services {here}"
+        elif services:
             runs = f"{processes.web} gateways" + (f" and the services {here}" if here else "")
         runs += f" (supervisor {self._lock.holder.pid})"
         name, topology = source.name, source.topology.name

@@ -21,8 +21,8 @@ from tenfold.path.shedding import SheddingSettings
 from tenfold.ports.broker import BrokerSettings
 from tenfold.ports.cache import CacheSettings
 from tenfold.runtimes.balancers.settings import BalancerSettings
+from tenfold.runtimes.hosting import check_hosting, decide_groups
 from tenfold.runtimes.places import Keys, Origins, nearest
-from tenfold.runtimes.processes import decide_processes
 from tenfold.runtimes.reach import check_reach
 from tenfold.runtimes.reading import coerce, from_outside, merge, read, type_at
 from tenfold.runtimes.references import import_reference
@@ -75,6 +75,11 @@ class Topology(Struct):
     def shared(self) -> bool:
         """Whether several processes may work on its data at once."""
         return self.database.kind == "postgres"
+
+    @property
+    def groups(self) -> dict[str, ServiceSettings]:
+        """Who hosts modules and takes the calls of others. See `hosting.decide_groups`."""
+        return decide_groups(self.processes, self.services)
 
     @property
     def repeated(self) -> bool:
@@ -241,9 +246,9 @@ def _topology(
     kind = table.database.kind or ("postgres" if name in _ON_POSTGRES else "sqlite")
     processes = table.processes
     _check_kind(name, table, kind, origins)
-    if table.services:
-        _check_services(name, table, kind, origins, modules)
-    elif table.broker.url:
+    check_hosting(name, kind, processes, table.services, modules, origins)
+    check_reach(table.services, table.tls, origins)
+    if table.broker.url and not table.services:
         raise origins.mistake(
             ("broker", "url"),
             f"the topology {name!r} has no services, so its modules share a database, which "
@@ -302,64 +307,6 @@ def _check_kind(name: str, table: _TopologyTable, kind: str, origins: Origins) -
             ("database", "url"),
             f"the topology {name!r} keeps its data in SQLite, which has no url.",
             'Leave it out, or say kind = "postgres" beside it.',
-        )
-
-
-def _check_services(
-    name: str, table: _TopologyTable, kind: str, origins: Origins, modules: Mapping[str, str]
-) -> None:
-    """Refuse services that do not share out the modules among them, each once."""
-    if kind == "sqlite":
-        raise origins.mistake(
-            ("services",),
-            f"the topology {name!r} keeps its data in SQLite, which one process has to itself, and "
-            "has services.",
-            'Leave them out, or say kind = "postgres" under database.',
-        )
-    if table.processes.workers:
-        raise origins.mistake(
-            ("processes", "workers"),
-            f"the topology {name!r} has services, whose workers are each service's own.",
-            "Leave it out, and say `workers` under the services.",
-        )
-    check_reach(table.services, table.tls, origins)
-    if not table.processes.web and not any(each.listen for each in table.services.values()):
-        raise origins.mistake(
-            ("processes", "web"),
-            f"the topology {name!r} has services and no gateway.",
-            "Ask for at least one.",
-        )
-    if not decide_processes(table.processes, table.services):
-        raise origins.mistake(
-            ("processes", "web"),
-            f"no process of the topology {name!r} runs on this machine: no gateway, no replica and "
-            "no worker of a service.",
-            "Ask for at least one.",
-        )
-    placed: dict[str, str] = {}
-    for service, settings in table.services.items():
-        keys = ("services", service, "modules")
-        for module in settings.modules:
-            if module not in modules:
-                raise origins.mistake(
-                    keys,
-                    f"the service {service!r} is to host {module!r}, which is no module of the "
-                    "product.",
-                    nearest(module, modules),
-                )
-            if module in placed:
-                raise origins.mistake(
-                    keys,
-                    f"the module {module!r} is in the services {placed[module]!r} and {service!r}.",
-                    "A module has one service.",
-                )
-            placed[module] = service
-    missing = [module for module in modules if module not in placed]
-    if missing:
-        raise origins.mistake(
-            ("services",),
-            f"no service hosts {', '.join(missing)}.",
-            "Add each to the `modules` of one service.",
         )
 
 

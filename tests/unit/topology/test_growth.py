@@ -8,6 +8,7 @@ import pytest
 
 from tenfold.adapters.frames.addresses import Address
 from tenfold.contracts.errors import UserMistakeError
+from tenfold.runtimes.processes import decide_processes
 from tenfold.runtimes.reach import addresses_of
 from tenfold.runtimes.topology import Topology, read_product_file
 
@@ -76,6 +77,7 @@ def test_behind_a_pooler_the_server_itself_is_named_too(tmp_path: Path) -> None:
     assert read(tmp_path, text).database.session_url == "postgresql://server/x"
 
 
+WEB = '[topologies.scale.processes]\nmodules = ["orders"]\n'
 SERVICE = '[topologies.scale.services.shop]\nmodules = ["orders"]\n'
 
 
@@ -89,9 +91,15 @@ def test_services_share_out_the_modules(tmp_path: Path) -> None:
     ("text", "said"),
     [
         (SERVICE.replace("orders", "ordres"), "host 'ordres'"),
-        (SERVICE + SERVICE.replace("shop", "more"), "'shop' and 'more'"),
+        (
+            SERVICE + SERVICE.replace("shop", "more"),
+            "the service 'more' is to host 'orders', and so the service 'shop' is",
+        ),
         (SERVICE + "[topologies.scale.processes]\nworkers = 1\n", "each service's own"),
         (SERVICE + "[topologies.scale.processes]\nweb = 0\n", "no gateway"),
+        (SERVICE + WEB, "the service 'shop' is to host 'orders', and so the web processes are"),
+        (WEB, "has no services, so that its processes host all modules"),
+        (WEB.replace("orders", "ordres") + SERVICE, "the web processes are to host 'ordres'"),
         (SERVICE + '[topologies.scale.database]\nkind = "sqlite"\n', "has services"),
         (SERVICE.replace('["orders"]', "[]"), "modules"),
     ],
@@ -166,8 +174,41 @@ def test_services_that_cannot_be_reached_or_by_anybody_are_told(
     assert said in told
 
 
+TWO = 'name = "shop"\n[modules]\norders = "shop:Orders"\nstock = "shop:Stock"\n'
+STOCK = SERVICE.replace("orders", "stock")
+
+
+def test_web_processes_may_host_what_no_service_does(tmp_path: Path) -> None:
+    (tmp_path / "tenfold.toml").write_text(TWO + WEB + "web = 2\nworkers = 1\n" + STOCK)
+    topology = read_product_file(tmp_path, "scale", environ={}).topology
+    assert {name: group.modules for name, group in topology.groups.items()} == {
+        "web": ("orders",),
+        "shop": ("stock",),
+    }
+    planned = decide_processes(topology.processes, topology.services)
+    assert [(p.name, p.service, p.serves) for p in planned] == [
+        ("web-1", "", True),
+        ("web-2", "", True),
+        ("worker-1", "", False),
+        ("shop-1", "shop", False),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (WEB + "web = 0\n" + STOCK, "the web processes of the topology 'scale' host modules"),
+        (WEB + STOCK.replace("shop", "worker"), "'worker' is what the processes are called"),
+        (WEB + STOCK + 'listen = "127.0.0.1:7001"\n', "'shop' is on other machines too"),
+    ],
+)
+def test_what_they_cannot_do_is_told(tmp_path: Path, text: str, said: str) -> None:
+    (tmp_path / "tenfold.toml").write_text(TWO + text)
+    with pytest.raises(UserMistakeError, match=said):
+        read_product_file(tmp_path, "scale", environ={})
+
+
 def test_a_module_without_a_service_is_named(tmp_path: Path) -> None:
-    head = 'name = "shop"\n[modules]\norders = "shop:Orders"\nstock = "shop:Stock"\n'
-    (tmp_path / "tenfold.toml").write_text(head + SERVICE)
+    (tmp_path / "tenfold.toml").write_text(TWO + SERVICE)
     with pytest.raises(UserMistakeError, match="no service hosts stock"):
         read_product_file(tmp_path, "scale", environ={})

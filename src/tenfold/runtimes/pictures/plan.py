@@ -11,7 +11,7 @@ from tenfold.ports.clock import SystemClock
 from tenfold.runtimes.brokers import KINDS
 from tenfold.runtimes.listening import bracketed
 from tenfold.runtimes.reflection import ModuleShape, read_module
-from tenfold.runtimes.settings import ServiceSettings
+from tenfold.runtimes.settings import ProcessSettings, ServiceSettings
 from tenfold.runtimes.topology import Product, Topology
 from tenfold.runtimes.wiring import Wiring
 
@@ -21,7 +21,7 @@ _NEXT_URL = re.compile(r",\s*(?=[A-Za-z][A-Za-z0-9+.-]*://)")
 
 
 class Group(Struct):
-    """Processes that host modules: a service, or all processes of a topology without services."""
+    """Processes that host modules: a service, or without a name web processes and their workers."""
 
     name: str
     processes: str
@@ -83,7 +83,7 @@ def decide_picture(product: Product) -> Picture:
     topology = product.topology
     shapes = {name: read_module(name, cls) for name, cls in product.modules.items()}
     wiring = Wiring(shapes, SystemClock())
-    homes = {m: name for name, each in topology.services.items() for m in each.modules}
+    homes = {m: name for name, each in topology.groups.items() for m in each.modules}
     return Picture(
         product=product.name,
         topology=topology.name,
@@ -125,21 +125,27 @@ def _listens(topology: Topology) -> str:
 
 def _gateways(topology: Topology) -> str:
     web = topology.processes.web
-    return _counted(web, "gateway") if topology.services and web else ""
+    hosts = topology.processes.modules or not topology.services
+    return _counted(web, "gateway") if web and not hosts else ""
 
 
 def _groups(topology: Topology, modules: tuple[str, ...]) -> Iterator[Group]:
-    if topology.services:
-        for name, settings in topology.services.items():
-            yield Group(name=name, processes=_replicas(settings), modules=settings.modules)
-        return
-    web, workers = topology.processes.web, topology.processes.workers
+    if not topology.services or topology.processes.modules:
+        yield Group(
+            name="",
+            processes=_of_web(topology.processes),
+            modules=topology.processes.modules or modules,
+        )
+    for name, settings in topology.services.items():
+        yield Group(name=name, processes=_replicas(settings), modules=settings.modules)
+
+
+def _of_web(processes: ProcessSettings) -> str:
+    web, workers = processes.web, processes.workers
     if web == 1 and not workers:
-        said = "one process, which answers and does the background work"
-    else:
-        counts = [(web, "web process"), (workers, "worker")]
-        said = " and ".join(_counted(count, noun) for count, noun in counts if count)
-    yield Group(name="", processes=said, modules=modules)
+        return "one process, which answers and does the background work"
+    counts = [(web, "web process"), (workers, "worker")]
+    return " and ".join(_counted(count, noun) for count, noun in counts if count)
 
 
 def _replicas(settings: ServiceSettings) -> str:
@@ -179,7 +185,7 @@ def _resources(topology: Topology) -> Iterator[Resource]:
         yield Resource(
             name="broker", what=f"{named}, for events between services, at {place_of(broker.url)}"
         )
-    elif topology.services and not database.url:
+    elif topology.services and not topology.processes.modules and not database.url:
         yield Resource(name="broker", what="NATS JetStream, found or started on this machine")
 
 

@@ -14,9 +14,7 @@ def render_words(picture: Picture) -> str:
     blocks = [
         [f"{picture.product} · topology {picture.topology}"],
         _block("answers", _answers(picture)),
-        _block(
-            "hosts", [(g.name or "all", g.processes, ", ".join(g.modules)) for g in picture.groups]
-        ),
+        _block("hosts", _hosts(picture)),
         _block("on", [(resource.name, resource.what) for resource in picture.resources]),
         _block("calls", _calls(picture)),
         _block("events", _events(picture)),
@@ -37,6 +35,11 @@ def _block(title: str, rows: list[tuple[str, ...]]) -> list[str]:
 
 def _answers(picture: Picture) -> list[tuple[str, ...]]:
     return [(f"HTTP on {picture.listens}", picture.gateways)]
+
+
+def _hosts(picture: Picture) -> list[tuple[str, ...]]:
+    unnamed = "all" if len(picture.groups) == 1 else "web"
+    return [(g.name or unnamed, g.processes, ", ".join(g.modules)) for g in picture.groups]
 
 
 def _calls(picture: Picture) -> list[tuple[str, ...]]:
