@@ -10,6 +10,7 @@ from tenfold.cli import export, migrate, processes, projections, queue, topology
 from tenfold.cli.move import move
 from tenfold.cli.options import Json, ProductFolder, TopologyName, source
 from tenfold.cli.show import print_json, print_table
+from tenfold.cli.split import split
 from tenfold.contracts.errors import UserMistakeError
 from tenfold.runtimes.topology import import_product
 
@@ -31,6 +32,7 @@ app.add_typer(topology.app, name="topology")
 app.command("move")(move)
 app.command("restart")(processes.restart)
 app.command("processes")(processes.processes)
+app.command("split")(split)
 
 
 def run_app(arguments: list[str]) -> int:

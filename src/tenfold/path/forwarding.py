@@ -21,8 +21,17 @@ from tenfold.ports.clock import Ids
 from tenfold.ports.peers import Outgoing, Returned
 from tenfold.ports.unit import Message
 
-__all__ = ["ask", "decide_told", "outgoing_of", "reply_of", "silent_error"]
+__all__ = [
+    "ask",
+    "decide_told",
+    "incoming_of",
+    "outgoing_of",
+    "reply_of",
+    "returned_of",
+    "silent_error",
+]
 
+_encode_kept = msgspec.msgpack.Encoder().encode
 _decode_kept = msgspec.msgpack.Decoder(Shown).decode
 
 
@@ -50,6 +59,25 @@ def outgoing_of(
         outside=not incoming.internal,
         decision=incoming.decision,
         queued=incoming.queued,
+    )
+
+
+def incoming_of(outgoing: Outgoing) -> Incoming:
+    """A call as the path takes it that was to go to another process, and is carried here."""
+    return Incoming(
+        operation=outgoing.operation,
+        arguments=outgoing.arguments,
+        principal=outgoing.principal,
+        tenant=outgoing.tenant,
+        internal=not outgoing.outside,
+        trace=outgoing.trace,
+        idempotency_key=outgoing.key,
+        timeout_s=outgoing.timeout_s,
+        position=outgoing.position,
+        wait_s=outgoing.wait_s,
+        counted=outgoing.outside,
+        decision=outgoing.decision,
+        queued=outgoing.queued,
     )
 
 
@@ -134,4 +162,16 @@ def reply_of(returned: Returned, trace: TraceContext, position: str | None) -> R
         settled=returned.settled,
         behind=returned.behind,
         kept=None if returned.kept is None else _decode_kept(returned.kept),
+    )
+
+
+def returned_of(reply: Reply) -> Returned:
+    """What the path answered here, as it comes back from another process."""
+    return Returned(
+        value=reply.value,
+        position=reply.position,
+        replayed=reply.replayed,
+        settled=reply.settled,
+        behind=reply.behind,
+        kept=None if reply.kept is None else _encode_kept(reply.kept),
     )

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Protocol
 
 import msgspec
 
-from tenfold.contracts.contract import OperationSpec
+from tenfold.contracts.contract import ContractSpec, OperationSpec
 from tenfold.contracts.errors import InvalidResultError, TenfoldError
 from tenfold.contracts.operations import Kind
 from tenfold.contracts.refusals import Refusal
@@ -30,6 +30,7 @@ __all__ = [
     "Outcome",
     "RemoteOperation",
     "compile_operations",
+    "compile_remote",
 ]
 
 _astuple = msgspec.structs.astuple
@@ -243,4 +244,19 @@ def compile_operations(module: ModuleRuntime) -> dict[str, CompiledOperation]:
     """Compile every operation of a module, by name."""
     return {
         name: CompiledOperation(module, spec) for name, spec in module.contract.operations.items()
+    }
+
+
+def compile_remote(
+    peers: Mapping[str, Peer], contracts: Mapping[str, ContractSpec]
+) -> dict[str, RemoteOperation]:
+    """Every operation of modules that others answer for, by `module.operation`.
+
+    Args:
+        contracts: by module, those of `peers` among them.
+    """
+    return {
+        f"{name}.{spec.name}": RemoteOperation(name, spec, peer)
+        for name, peer in peers.items()
+        for spec in contracts[name].operations.values()
     }

@@ -26,7 +26,17 @@ from tenfold.observe.logs import configure_logs
 from tenfold.runtimes.draining import Drain, DrainOrder
 from tenfold.runtimes.gathering import ProcessMetrics
 from tenfold.runtimes.hosting import WEB
-from tenfold.runtimes.links import BEAT_S, Assignment, ChildLink, Done, Failed, Ready
+from tenfold.runtimes.links import (
+    BEAT_S,
+    Assignment,
+    ChildLink,
+    Divert,
+    Diverted,
+    Done,
+    Failed,
+    Order,
+    Ready,
+)
 from tenfold.runtimes.preparing import Phase, prepare
 from tenfold.runtimes.process import RunningProduct, hosted
 from tenfold.runtimes.server import StopWish, serve_http, signals
@@ -85,6 +95,7 @@ async def _do(product: Product, assignment: Assignment, link: ChildLink) -> None
             place = _place(product, assignment)
             async with hosted(product, assignment.role, place=place) as process:
                 beating = asyncio.create_task(_beat(link))
+                _divert(process, link)
                 await _run(process, assignment, link, wish)
         finally:
             if beating is not None:
@@ -111,7 +122,27 @@ async def _run(
 def _place(product: Product, assignment: Assignment) -> Place | None:
     if not product.topology.services:
         return None
-    return Place(assignment.service, {n: Path(p) for n, p in assignment.sockets.items()})
+    sockets = {name: Path(path) for name, path in assignment.sockets.items()}
+    return Place(assignment.service, sockets, assignment.splitting)
+
+
+def _divert(process: RunningProduct, link: ChildLink) -> None:
+    """Let the supervisor say how much of a module's calls go to the service that has it too."""
+    split = next(iter(process.host.splits.values()), None)
+    if split is None:
+        return
+    loop = asyncio.get_running_loop()
+
+    def set_share(order: Divert) -> None:
+        split.share = order.share
+        link.say_later(Diverted(number=order.number, counts=split.counts))
+
+    def heard(order: Order) -> None:
+        if isinstance(order, Divert):
+            with contextlib.suppress(RuntimeError):  # the loop has ended, as it should
+                loop.call_soon_threadsafe(set_share, order)
+
+    link.on_order(heard)
 
 
 @asynccontextmanager

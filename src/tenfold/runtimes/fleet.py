@@ -10,6 +10,7 @@ from random import Random
 import msgspec
 
 from tenfold.contracts.errors import UserMistakeError
+from tenfold.path.splitting import SplitCounts
 from tenfold.runtimes.draining import DrainOrder
 from tenfold.runtimes.links import Assignment, Task
 from tenfold.runtimes.processes import PlannedProcess, decide_processes, decide_rollout
@@ -54,8 +55,16 @@ class Fleet:
         self._say = say
         self._random = Random()
         self._slots: dict[str, Slot] = {}
+        self._sources: dict[str, ProductFile] = {}
+        """By which file each process was begun, for those that are started again."""
         self._children: set[Child] = set()
-        self._restarting = asyncio.Lock()
+        self.turning = asyncio.Lock()
+        """Held by whoever replaces processes."""
+
+    @property
+    def source(self) -> ProductFile:
+        """The topology file by which the product runs."""
+        return self._source
 
     @property
     def states(self) -> list[ProcessState]:
@@ -79,16 +88,17 @@ class Fleet:
 
         Raises: ProcessNotStartedError, UserMistakeError of the first that is not.
         """
-        await self._prepare("before")
+        await self.prepare("before")
         for planned in _planned(self._source):
             self._slots[planned.name] = self._slot(planned)
+            self._sources[planned.name] = self._source
         slots = list(self._slots.values())
         gateways = [s for s in slots if s.planned.serves] if self._source.topology.services else []
         for wave in ([slot for slot in slots if slot not in gateways], gateways):
             async with asyncio.TaskGroup() as group:
                 for slot in wave:
                     group.create_task(slot.begin())
-        await self._prepare("after")
+        await self.prepare("after")
 
     async def restart(self, tell: Callable[[str], None]) -> None:
         """Replace every process by one that runs the code and the file of now, one by one.
@@ -102,19 +112,55 @@ class Fleet:
             _log.info(text)
             tell(text)
 
-        async with self._restarting:
-            self._source = self._reread()
-            await self._prepare("before")
+        async with self.turning:
+            self._source = self.reread()
+            await self.prepare("before")
             step("A rolling restart begins.")
-            wanted = _planned(self._source)
-            rollout = decide_rollout(list(self._slots), wanted)
-            for planned in rollout.begin:
-                await self._renew(planned)
-                step(f"{planned.name} is new.")
-            for name in rollout.end:
-                await self._slots.pop(name).end(DrainOrder())
-                step(f"{name} is gone.")
-            await self._prepare("after")
+            await self.turn(self._source, _planned(self._source), step)
+            await self.prepare("after")
+
+    async def turn(
+        self,
+        source: ProductFile,
+        wanted: Sequence[PlannedProcess],
+        tell: Callable[[str], None],
+        *,
+        only: Callable[[PlannedProcess], bool] = lambda _: True,
+    ) -> None:
+        """Get from the processes that run to those that are wanted, one by one.
+
+        Args:
+            source: by which file they are begun.
+            only: which of the wanted ones are begun or replaced; others are left as they are.
+        Raises: UserMistakeError, ProcessNotStartedError; what was not replaced by then goes on.
+        """
+        rollout = decide_rollout(list(self._slots), wanted)
+        for planned in filter(only, rollout.begin):
+            await self._renew(planned, source)
+            tell(f"{planned.name} is new.")
+        for name in rollout.end:
+            await self._slots.pop(name).end(DrainOrder())
+            del self._sources[name]
+            tell(f"{name} is gone.")
+
+    def runs(self, planned: PlannedProcess, source: ProductFile) -> bool:
+        """Whether there is just that process, begun by a file that says the same."""
+        slot = self._slots.get(planned.name)
+        return (
+            slot is not None and slot.planned == planned and self._sources[planned.name] == source
+        )
+
+    async def divert(self, share: float, within_s: float) -> dict[int, SplitCounts]:
+        """Let a share of calls go to a service; returns what was counted, by process id."""
+        slots = [(slot.state.pid, slot) for slot in self._slots.values()]
+        found = await asyncio.gather(*(slot.divert(share, within_s) for _, slot in slots))
+        pairs = zip(slots, found, strict=True)
+        return {pid: counts for (pid, _), counts in pairs if counts is not None}
+
+    def settle(self, source: ProductFile) -> None:
+        """Take it that all processes run by this file, which says the same as theirs."""
+        self._source = source
+        self._sources = dict.fromkeys(self._slots, source)
 
     async def drain(self, order: DrainOrder) -> None:
         """End those that serve, then those that do the work which the last requests wait for."""
@@ -130,38 +176,49 @@ class Fleet:
             slot.forget()
         await asyncio.gather(*(child.kill() for child in self._children))
 
-    async def _renew(self, planned: PlannedProcess) -> None:
-        slot = self._slots.get(planned.name)
-        if slot is not None:
-            slot.settings = self._source.topology.processes
-            await slot.replace(planned, DrainOrder())
-            return
-        slot = self._slots[planned.name] = self._slot(planned)
+    async def _renew(self, planned: PlannedProcess, source: ProductFile) -> None:
+        slot, old = self._slots.get(planned.name), self._sources.get(planned.name)
+        self._sources[planned.name] = source
         try:
+            if slot is not None:
+                slot.settings = source.topology.processes
+                await slot.replace(planned, DrainOrder())
+                return
+            slot = self._slots[planned.name] = self._slot(planned)
             await slot.begin()
         except BaseException:
-            del self._slots[planned.name]
+            if old is not None:
+                self._sources[planned.name] = old
+            else:
+                del self._slots[planned.name], self._sources[planned.name]
             raise
 
-    async def _prepare(self, task: Task) -> None:
-        child = self._spawn(f"prepare-{task}", task=task)
+    async def prepare(self, task: Task) -> None:
+        """Do what is to be done before the code of now runs, or after no other does."""
+        child = self._spawn(f"prepare-{task}", self._source, task=task)
         said = await child.begun()
         if said:
             self._say(said)
 
     def _slot(self, planned: PlannedProcess) -> Slot:
         def spawn(planned: PlannedProcess) -> Child:
-            return self._spawn(planned.name, planned)
+            return self._spawn(planned.name, self._sources[planned.name], planned)
 
         return Slot(planned, self._source.topology.processes, spawn, self._random)
 
-    def _spawn(self, name: str, planned: PlannedProcess | None = None, task: Task = "run") -> Child:
-        assignment = msgspec.structs.replace(self._assign(self._source, name, planned), task=task)
-        child = Child(self._spawning(self._source), assignment)
+    def _spawn(
+        self,
+        name: str,
+        source: ProductFile,
+        planned: PlannedProcess | None = None,
+        task: Task = "run",
+    ) -> Child:
+        assignment = msgspec.structs.replace(self._assign(source, name, planned), task=task)
+        child = Child(self._spawning(source), assignment)
         self._children.add(child)
         return child
 
-    def _reread(self) -> ProductFile:
+    def reread(self) -> ProductFile:
         """The topology file of now. Raises: UserMistakeError where it needs a whole new start."""
         source = self._read()
         changed = _changed(self._source, source)

@@ -5,14 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
-from typing import Any
 
 from tenfold.contracts.errors import TenfoldError
 from tenfold.observe.gathered import Family, merge_texts
 from tenfold.observe.metrics import render_gauges, render_metrics
 from tenfold.runtimes.gauges import Gauges
 from tenfold.runtimes.host import Host
-from tenfold.runtimes.links import AskMetrics, ChildLink, Gathered, Measure, Measured
+from tenfold.runtimes.links import AskMetrics, ChildLink, Gathered, Measure, Measured, Order
 from tenfold.runtimes.restarts import ProcessState
 
 __all__ = ["Gathering", "ProcessMetrics"]
@@ -70,11 +69,12 @@ class ProcessMetrics:
         self._saying: asyncio.Task[None] | None = None
         loop = asyncio.get_running_loop()
 
-        def heard(order: Measure | Gathered) -> None:
-            with contextlib.suppress(RuntimeError):  # the loop has ended, as it should
-                loop.call_soon_threadsafe(self._hear, order)
+        def heard(order: Order) -> None:
+            if isinstance(order, Measure | Gathered):
+                with contextlib.suppress(RuntimeError):  # the loop has ended, as it should
+                    loop.call_soon_threadsafe(self._hear, order)
 
-        link.on_metrics(heard)
+        link.on_order(heard)
 
     async def text(self) -> bytes:
         """What all processes of this machine have measured, and what the databases say.
@@ -98,7 +98,7 @@ class ProcessMetrics:
                 self._waiting = None
             return merge_texts([({"process": self._link.assignment.name}, self._own())])
 
-    def _hear(self, order: Any) -> None:
+    def _hear(self, order: Measure | Gathered) -> None:
         if isinstance(order, Measure):
             if self._tells_stored:
                 self._saying = asyncio.create_task(self._say_all(order.number))

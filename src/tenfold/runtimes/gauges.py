@@ -52,9 +52,19 @@ class Gauges:
             found += door_metrics(host.door)
         if host.caches is not None:
             found += host.caches.metrics()
-        for service in {id(peer): peer for peer in host.peers.values()}.values():
+        called = [*host.peers.values(), *(split.service for split in host.splits.values())]
+        for service in {id(peer): peer for peer in called}.values():
             if isinstance(service, RemoteService):
                 found += service_metrics(service.statistics())
+        found += [
+            Gauge(
+                name="split_share",
+                help="The share of the module's calls that go to its service, as it is split.",
+                value=split.share,
+                labels={"module": module},
+            )
+            for module, split in host.splits.items()
+        ]
         found += host.stores.metrics()
         if host.brokered is not None:
             found += host.brokered.metrics()

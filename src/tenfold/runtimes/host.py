@@ -19,20 +19,17 @@ from tenfold.path.module import ModuleRuntime
 from tenfold.path.operations import (
     CompiledOperation,
     Operation,
-    RemoteOperation,
     compile_operations,
+    compile_remote,
 )
 from tenfold.path.positions import Positions
 from tenfold.path.proxies import Proxy
 from tenfold.path.queue import Worker
 from tenfold.path.relay import Relay
 from tenfold.path.signals import Signal
+from tenfold.path.splitting import SplitPeer
 from tenfold.path.stops import Stops
-from tenfold.path.witness import (
-    Witness,
-    witness_resources,
-    witnessed_operations,
-)
+from tenfold.path.witness import Witness, witness_resources, witnessed_operations
 from tenfold.ports.clock import Clock, Ids, RandomIds, SystemClock
 from tenfold.ports.news import CommitNews
 from tenfold.ports.peers import Peer
@@ -47,7 +44,7 @@ from tenfold.runtimes.reflection import read_module
 from tenfold.runtimes.rest import wait_for_rest
 from tenfold.runtimes.roles import Role
 from tenfold.runtimes.topology import Product
-from tenfold.runtimes.wiring import Wiring, make_instance
+from tenfold.runtimes.wiring import Wiring, make_instance, run_hook
 
 if TYPE_CHECKING:
     from tenfold.runtimes.twice import Twice
@@ -78,6 +75,7 @@ class Host:
         create_tables: bool = False,
         witness: Witness | None = None,
         peers: Mapping[str, Peer] | None = None,
+        splits: Mapping[str, SplitPeer] | None = None,
         service: str = "",
     ) -> None:
         """Read the product; nothing is opened until `start`.
@@ -89,12 +87,14 @@ class Host:
             witness: is told what passes the stops; without one nothing is wrapped.
             peers: who answers for the modules that other processes host, by their names; all
                 others are hosted here.
+            splits: who answers for those that are hosted here and by a service.
             service: whose processes lead the background work of these modules by turns; the
                 whole product's if empty.
         """
         self.product = product
         self.peers = dict(peers or {})
         """Who answers for the modules that are not hosted here."""
+        self.splits = dict(splits or {})
         self._witness = witness
         self._around = Surroundings(
             data_dir, clock or SystemClock(), ids or RandomIds(), create_tables=create_tables
@@ -138,7 +138,7 @@ class Host:
             return
         try:
             for runtime in self.modules.values():
-                await _hook(runtime.instance, "started")
+                await run_hook(runtime.instance, "started")
                 self._hooked.append(runtime)
             if self._hosted:
                 await self._stores.listen(self._hear_others)
@@ -188,7 +188,7 @@ class Host:
             await self._background.end(drain_s)
             hooked, self._hooked = self._hooked, []
             for runtime in hooked:
-                await _hook(runtime.instance, "stopping")
+                await run_hook(runtime.instance, "stopping")
         finally:
             await self._close(drain_s)
 
@@ -365,15 +365,27 @@ class Host:
             settled=self._settled,
             most_in_flight=self.product.topology.http.max_concurrent,
         )
-        self._calls = calls({**operations, **self._remote_operations(self.peers)})
-        if self._twice is not None:
-            peer = await self._twice.open(self._calls, self.operations)
-            self._calls = calls(self._remote_operations(dict.fromkeys(self._shapes, peer)))
+        self._calls = await self._ways(calls, operations)
         instances = {name: runtime.instance for name, runtime in self.modules.items()}
         self._wiring.hand_over(instances, self._calls)
         for name, runtime in self.modules.items():
             await self._background.add(name, runtime, owners[name])
         await self._open_caches(operations, epochs, logs)
+
+    async def _ways(
+        self, calls: Callable[[Mapping[str, Operation]], Calls], here: Mapping[str, Operation]
+    ) -> Calls:
+        """Every operation by the way that its calls take: `here`, or to those who answer for it."""
+        contracts = {name: shape.contract for name, shape in self._shapes.items()}
+        made = calls({**here, **compile_remote(self.peers, contracts)})
+        if self.splits:
+            for split in self.splits.values():
+                split.open(made)
+            made = calls({**here, **compile_remote({**self.peers, **self.splits}, contracts)})
+        if self._twice is not None:
+            peer = await self._twice.open(made, self.operations)
+            made = calls(compile_remote(dict.fromkeys(self._shapes, peer), contracts))
+        return made
 
     def _make_twice(self) -> Twice | None:
         if not self.product.topology.repeated:
@@ -381,13 +393,6 @@ class Host:
         from tenfold.runtimes.twice import Twice
 
         return Twice(self.product.name, self._around.ids, witnessed=self._witness is not None)
-
-    def _remote_operations(self, peers: Mapping[str, Peer]) -> dict[str, Operation]:
-        return {
-            f"{name}.{spec.name}": RemoteOperation(name, spec, peer)
-            for name, peer in peers.items()
-            for spec in self._shapes[name].contract.operations.values()
-        }
 
     def _logs(self) -> dict[str, ModuleRuntime]:
         """Every module whose log can be read here; of those hosted elsewhere nothing else can."""
@@ -490,10 +495,3 @@ class Host:
         finally:
             self._opened.clear()
             await self._stores.close(max(drain_s, _CLOSE_S))
-
-
-async def _hook(instance: Any, name: str) -> None:
-    """Run `started` or `stopping` of a module that has it."""
-    method: Callable[[], Awaitable[None]] | None = getattr(instance, name, None)
-    if method is not None:
-        await method()

@@ -21,7 +21,9 @@ from typing import Literal
 import msgspec
 
 from tenfold.contracts.structs import Struct
+from tenfold.path.splitting import SplitCounts
 from tenfold.runtimes.draining import DrainOrder
+from tenfold.runtimes.processes import Splitting
 from tenfold.runtimes.roles import Role
 
 __all__ = [
@@ -30,6 +32,8 @@ __all__ = [
     "Assignment",
     "Beat",
     "ChildLink",
+    "Divert",
+    "Diverted",
     "Done",
     "Failed",
     "Gathered",
@@ -54,7 +58,8 @@ class Assignment(Struct, tag="assignment"):
     """What a process is to be.
 
     `task` is `run`, or one of the phases of `preparing`. `listener` and `calls` are the
-    descriptors of inherited sockets: for HTTP, and for the calls of others.
+    descriptors of inherited sockets: for HTTP, and for the calls of others. `splitting` is
+    the service that hosts some modules of this process too.
     `sockets` are the paths where the services listen; `people` is whether people read the
     log. `within_s` bounds how long it may go on without a supervisor.
     """
@@ -66,6 +71,7 @@ class Assignment(Struct, tag="assignment"):
     topology: str
     overrides: dict[str, str] = msgspec.field(default_factory=dict)
     service: str = ""
+    splitting: Splitting | None = None
     listener: int | None = None
     calls: int | None = None
     sockets: dict[str, str] = msgspec.field(default_factory=dict)
@@ -113,6 +119,23 @@ class Measured(Struct, tag="measured"):
     text: str
 
 
+class Divert(Struct, tag="divert"):
+    """Let this share of the calls of a module that is split go to its service; and say how it is.
+
+    The answer has this number.
+    """
+
+    number: int
+    share: float
+
+
+class Diverted(Struct, tag="diverted"):
+    """How many calls went where since the start, in one process."""
+
+    number: int
+    counts: SplitCounts
+
+
 class AskMetrics(Struct, tag="ask_metrics"):
     """Tell me what all processes have measured."""
 
@@ -124,8 +147,8 @@ class Gathered(Struct, tag="gathered"):
 
 
 Report = Ready | Done | Failed
-Said = Report | Beat | Measured | AskMetrics
-Order = Stop | Measure | Gathered
+Said = Report | Beat | Measured | Diverted | AskMetrics
+Order = Stop | Measure | Divert | Gathered
 _encode = msgspec.json.Encoder().encode
 _decode_said = msgspec.json.Decoder(Said).decode
 _decode_order = msgspec.json.Decoder(Assignment | Order).decode
@@ -163,7 +186,7 @@ class ChildLink:
         self._lock = threading.Lock()
         self._stop: DrainOrder | None = None
         self._on_stop: Callable[[DrainOrder], None] | None = None
-        self._on_metrics: Callable[[Measure | Gathered], None] | None = None
+        self._on_order: list[Callable[[Order], None]] = []
         self._unsaid: queue.SimpleQueue[Said] = queue.SimpleQueue()
         self._saying = threading.Lock()
         threading.Thread(target=self._listen, name="tenfold-link", daemon=True).start()
@@ -191,9 +214,9 @@ class ChildLink:
         if order is not None:
             callback(order)
 
-    def on_metrics(self, callback: Callable[[Measure | Gathered], None]) -> None:
-        """Call this, from the listening thread, with what concerns metrics."""
-        self._on_metrics = callback
+    def on_order(self, callback: Callable[[Order], None]) -> None:
+        """Call this too, from the listening thread, with every order but the one to stop."""
+        self._on_order.append(callback)
 
     def _speak(self) -> None:
         while True:
@@ -217,8 +240,9 @@ class ChildLink:
                 continue  # a newer supervisor's; what it needs of us it has said so far
             if isinstance(order, Stop):
                 self._ask(order.order)
-            elif not isinstance(order, Assignment) and self._on_metrics is not None:
-                self._on_metrics(order)
+            elif not isinstance(order, Assignment):
+                for callback in list(self._on_order):
+                    callback(order)
 
     def _ask(self, order: DrainOrder) -> None:
         with self._lock:

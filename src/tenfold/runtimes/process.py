@@ -60,6 +60,7 @@ async def hosted(
         product,
         data_dir=product.data_dir,
         peers=peers,
+        splits=None if place is None else place.splits,
         service="" if place is None else place.service,
     )
     await host.start(role)

@@ -15,6 +15,7 @@ from tenfold.runtimes.settings import ProcessSettings, ServiceSettings
 __all__ = [
     "PlannedProcess",
     "Rollout",
+    "Splitting",
     "decide_failures",
     "decide_hung_beats",
     "decide_names_here",
@@ -27,13 +28,22 @@ _MOST_DOUBLINGS = 30
 _LEAST_BEATS = 3
 
 
+class Splitting(Struct):
+    """What a process hosts though a service does too: that service, and its share of the calls."""
+
+    service: str
+    share: float
+
+
 class PlannedProcess(Struct):
     """One process that there is to be: its name, which it keeps through restarts, and its role."""
 
     name: str
     role: Role
     service: str = ""
-    """The service that it is of; empty for a gateway, and where there are no services."""
+    """The service that it is of; empty for a gateway, and for web processes that host modules."""
+    splitting: Splitting | None = None
+    """Set while a module is on its way out of the web processes, or back."""
 
     @property
     def serves(self) -> bool:

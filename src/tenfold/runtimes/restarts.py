@@ -1,4 +1,4 @@
-"""Asking a running supervisor: a rolling restart, and which processes there are.
+"""Asking a running supervisor: a rolling restart, a split, and which processes there are.
 
 A Unix socket beside the control socket that only its owner may open, and a line
 of JSON a message: one question, then any number of answers.
@@ -12,6 +12,7 @@ import logging
 import os
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -21,6 +22,7 @@ from tenfold.contracts.errors import TenfoldError, UserMistakeError
 from tenfold.contracts.structs import Struct
 from tenfold.runtimes.lock import holder_of
 from tenfold.runtimes.roles import Role
+from tenfold.runtimes.splits.asked import SplitAsked, SplitRolledBackError
 
 __all__ = [
     "NotSupervisedError",
@@ -28,6 +30,7 @@ __all__ = [
     "RestartFailedError",
     "RestartServer",
     "ask_restart",
+    "ask_split",
     "ask_states",
 ]
 
@@ -63,7 +66,8 @@ class ProcessState(Struct):
 class Question(Struct):
     """What is asked."""
 
-    ask: Literal["restart", "states"]
+    ask: Literal["restart", "states", "split"]
+    split: SplitAsked | None = None
 
 
 class Told(Struct, tag="told"):
@@ -79,10 +83,14 @@ class States(Struct, tag="states"):
 
 
 class Ended(Struct, tag="ended"):
-    """It is done, or failed for this reason, which was a mistake of what was set up, or not."""
+    """It is done, or failed for this reason, which was a mistake of what was set up, or not.
+
+    `code` is that of the error, if it was a foreseen one.
+    """
 
     error: str = ""
     mistake: bool = False
+    code: str = ""
 
 
 _encode = msgspec.json.Encoder().encode
@@ -96,9 +104,12 @@ class RestartServer:
     def __init__(
         self,
         restart: Callable[[Callable[[str], None]], Awaitable[None]],
+        split: Callable[[SplitAsked, Callable[[str], None]], Awaitable[None]],
         states: Callable[[], list[ProcessState]],
     ) -> None:
+        """Take who does what is asked; the first two are told where to tell each step."""
         self._restart = restart
+        self._split = split
         self._states = states
         self._server: asyncio.Server | None = None
         self._answering: set[asyncio.Task[None]] = set()
@@ -135,7 +146,14 @@ class RestartServer:
             question = _decode_question(await reader.readline())
             if question.ask == "states":
                 _say(writer, States(processes=self._states()))
-            _say(writer, Ended() if question.ask == "states" else await self._carry(writer))
+                _say(writer, Ended())
+            elif question.split is None:
+                _say(writer, await self._carry(self._restart, writer, "rolling restart"))
+            else:
+                work = partial(self._split, question.split)
+                carried = asyncio.create_task(self._carry(work, writer, "split"))
+                await _while_asked(reader, carried)
+                _say(writer, await carried)
             await writer.drain()
         except asyncio.CancelledError:
             _say(writer, Ended(error="The product is being stopped."))
@@ -145,16 +163,38 @@ class RestartServer:
             self._answering.discard(task)
             writer.close()
 
-    async def _carry(self, writer: asyncio.StreamWriter) -> Ended:
+    async def _carry(
+        self,
+        work: Callable[[Callable[[str], None]], Awaitable[None]],
+        writer: asyncio.StreamWriter,
+        what: str,
+    ) -> Ended:
         try:
-            await self._restart(lambda text: _say(writer, Told(text=text)))
+            await work(lambda text: _say(writer, Told(text=text)))
         except TenfoldError as error:
-            _log.error("The rolling restart failed: %s", error)
-            return Ended(error=str(error), mistake=isinstance(error, UserMistakeError))
+            _log.error("The %s failed: %s", what, error)
+            mistake = isinstance(error, UserMistakeError)
+            return Ended(error=str(error), mistake=mistake, code=error.code)
         except Exception as error:
-            _log.exception("The rolling restart failed by an unexpected %s.", type(error).__name__)
+            _log.exception("The %s failed by an unexpected %s.", what, type(error).__name__)
             return Ended(error=f"It raised {type(error).__name__}. The log has more.")
         return Ended()
+
+
+async def _while_asked(reader: asyncio.StreamReader, carried: asyncio.Task[Ended]) -> None:
+    """Wait for the end of what is carried, and give it up where whoever asked has gone."""
+    gone = asyncio.create_task(reader.read(1))
+    try:
+        await asyncio.wait([gone, carried], return_when=asyncio.FIRST_COMPLETED)
+        if not carried.done():
+            carried.cancel()
+            await asyncio.wait([carried])
+    except asyncio.CancelledError:
+        carried.cancel()
+        await asyncio.wait([carried])
+        raise
+    finally:
+        gone.cancel()
 
 
 def _say(writer: asyncio.StreamWriter, answer: Told | States | Ended) -> None:
@@ -171,6 +211,19 @@ async def ask_restart(data_dir: Path, tell: Callable[[str], None]) -> None:
         set up now cannot be started.
     """
     async for answer in _ask(data_dir, Question(ask="restart")):
+        if isinstance(answer, Told):
+            tell(answer.text)
+
+
+async def ask_split(data_dir: Path, asked: SplitAsked, tell: Callable[[str], None]) -> None:
+    """Ask for a split and wait for its end. Who gives up has it taken back.
+
+    Args:
+        tell: is told each step.
+    Raises: NotSupervisedError, SplitRolledBackError; RestartFailedError where the supervisor
+        ended; UserMistakeError where it cannot be.
+    """
+    async for answer in _ask(data_dir, Question(ask="split", split=asked)):
         if isinstance(answer, Told):
             tell(answer.text)
 
@@ -227,6 +280,8 @@ async def _reach(data_dir: Path) -> tuple[asyncio.StreamReader, asyncio.StreamWr
 def _raise(ended: Ended) -> None:
     if ended.mistake:
         raise UserMistakeError(ended.error)
+    if ended.code == SplitRolledBackError.code:
+        raise SplitRolledBackError(ended.error)
     if ended.error:
         raise RestartFailedError(
             f"The rolling restart did not end. {ended.error} Processes that were not replaced "

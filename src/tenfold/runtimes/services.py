@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import partial
 from pathlib import Path
 from ssl import SSLContext
@@ -22,8 +22,10 @@ from tenfold.adapters.frames.link import connect
 from tenfold.adapters.frames.service import RemoteService
 from tenfold.contracts.errors import UserMistakeError
 from tenfold.edges.frames import FrameServer, bind_socket
+from tenfold.path.splitting import SplitPeer
 from tenfold.ports.peers import Peer
 from tenfold.runtimes.hosting import WEB
+from tenfold.runtimes.processes import Splitting
 from tenfold.runtimes.reach import GATEWAY, addresses_of, caller_tls, server_tls
 from tenfold.runtimes.settings import ServiceSettings
 from tenfold.runtimes.topology import Product
@@ -41,33 +43,44 @@ _MOST_PATH_BYTES = 100
 class Sockets:
     """The sockets of a supervisor's services, bound before their processes begin."""
 
-    def __init__(self, folder: Path, services: Mapping[str, ServiceSettings]) -> None:
-        """Bind one for each service that runs on this machine. Raises: OSError, UserMistakeError.
+    def __init__(self, folder: Path, groups: Mapping[str, ServiceSettings]) -> None:
+        """Bind one for each group that runs on this machine. Raises: as `add`.
 
         Args:
             folder: which only the owner may open.
         """
+        self._folder = folder
         self._bound: dict[str, socket.socket] = {}
-        here = {name: each for name, each in services.items() if each.replicas}
-        self._paths = {
-            name: folder / f"service-{name}.sock" for name, each in here.items() if not each.listen
+        self._paths: dict[str, Path] = {}
+        self.add(groups)
+
+    def add(self, groups: Mapping[str, ServiceSettings]) -> None:
+        """Bind those that are not bound yet. Raises: OSError, UserMistakeError.
+
+        Where one cannot be bound, none of them is.
+        """
+        here = {n: each for n, each in groups.items() if each.replicas and n not in self._bound}
+        paths = {
+            name: self._folder / f"service-{name}.sock"
+            for name, each in here.items()
+            if not each.listen
         }
-        for path in self._paths.values():
+        for path in paths.values():
             if len(os.fsencode(path)) > _MOST_PATH_BYTES:
                 raise UserMistakeError(
                     f"{path} is too long a path for a socket. Nothing was started. Choose a "
                     "shorter TENFOLD_DATA, or a shorter name of the service."
                 )
         try:
-            for name, path in self._paths.items():
-                self._bound[name] = bind_socket(path)
             for name, each in here.items():
-                if each.listen:
+                if name in paths:
+                    self._bound[name] = bind_socket(paths[name])
+                    self._paths[name] = paths[name]
+                else:
                     self._bound[name] = _bind(name, each.listen)
-            for bound in self._bound.values():
-                bound.listen(_BACKLOG)
+                self._bound[name].listen(_BACKLOG)
         except BaseException:
-            self.close()
+            self.close_others(set(self._bound) - set(here))
             raise
 
     @property
@@ -81,23 +94,33 @@ class Sockets:
 
     def close(self) -> None:
         """Close them, and remove their paths."""
-        for name, bound in self._bound.items():
-            bound.close()
-            if name in self._paths:
+        self.close_others(())
+
+    def close_others(self, groups: Collection[str]) -> None:
+        """Close those of all other groups, and remove their paths."""
+        for name in [each for each in self._bound if each not in groups]:
+            self._bound.pop(name).close()
+            path = self._paths.pop(name, None)
+            if path is not None:
                 with contextlib.suppress(FileNotFoundError):
-                    self._paths[name].unlink()
-        self._bound.clear()
+                    path.unlink()
 
 
 class Place:
     """Where one process stands: the service that it is of, and the others within its reach."""
 
-    def __init__(self, service: str, sockets: Mapping[str, Path]) -> None:
+    def __init__(
+        self, service: str, sockets: Mapping[str, Path], splitting: Splitting | None = None
+    ) -> None:
         """`service` is empty for a gateway, and for a web process or worker that hosts modules."""
         self.service = service
         self.group = service or WEB
         self._sockets = sockets
+        self._splitting = splitting
         self._remotes: list[RemoteService] = []
+        self.splits: dict[str, SplitPeer] = {}
+        """Who answers for each module that is hosted here and by a service, once there are peers.
+        They are one, since modules of one service are split together."""
 
     def peers(self, product: Product) -> dict[str, Peer]:
         """Who answers for each module that is not hosted here."""
@@ -110,7 +133,11 @@ class Place:
             directory = self._directory(name, settings, tls)
             remote = RemoteService(name, directory, most=settings.max_calls)
             self._remotes.append(remote)
-            found |= dict.fromkeys(settings.modules, remote)
+            if self._splitting is not None and name == self._splitting.service:
+                split = SplitPeer(remote, self._splitting.share)
+                self.splits = dict.fromkeys(settings.modules, split)
+            else:
+                found |= dict.fromkeys(settings.modules, remote)
         return found
 
     async def close(self) -> None:

@@ -7,7 +7,10 @@ import logging
 from collections.abc import Callable
 from random import Random
 
+import msgspec
+
 from tenfold.contracts.errors import TenfoldError
+from tenfold.path.splitting import SplitCounts
 from tenfold.runtimes.draining import DrainOrder
 from tenfold.runtimes.processes import PlannedProcess, decide_failures, decide_restart
 from tenfold.runtimes.restarts import ProcessState
@@ -60,6 +63,19 @@ class Slot:
         """What the process has measured. See `Child.measure`; None where there is none."""
         child = self._child
         return await child.measure(within_s) if child is not None and child.alive else None
+
+    async def divert(self, share: float, within_s: float) -> SplitCounts | None:
+        """Let a share of calls go to a service. See `Child.divert`; so do its successors."""
+        splitting = self.planned.splitting
+        if splitting is None:
+            return None
+        self.planned = msgspec.structs.replace(
+            self.planned, splitting=msgspec.structs.replace(splitting, share=share)
+        )
+        child = self._child
+        if child is None or not child.alive:
+            return None
+        return await child.divert(share, within_s)
 
     async def begin(self) -> None:
         """Start the process and wait until it is ready; keep it running from then on.

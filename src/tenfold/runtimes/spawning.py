@@ -17,12 +17,15 @@ from typing import Any
 import msgspec
 
 from tenfold.contracts.errors import TenfoldError, UserMistakeError
+from tenfold.path.splitting import SplitCounts
 from tenfold.runtimes.draining import DrainOrder
 from tenfold.runtimes.links import (
     BEAT_S,
     AskMetrics,
     Assignment,
     Beat,
+    Divert,
+    Diverted,
     Done,
     Failed,
     Gathered,
@@ -115,8 +118,8 @@ class Child:
         self._link = ours
         self._beats = self._hung = False
         self._silent = 0
-        self._measuring: dict[int, asyncio.Future[str]] = {}
-        self._measures = 0
+        self._asked: dict[int, asyncio.Future[Measured | Diverted]] = {}
+        self._questions = 0
         self._unsaid: asyncio.Queue[bytes] = asyncio.Queue()
         self._tasks: set[asyncio.Task[None]] = set()
         self._say(assignment)
@@ -199,17 +202,16 @@ class Child:
 
     async def measure(self, within_s: float) -> str | None:
         """What it has measured, as Prometheus text; None where it does not say so in time."""
-        self._measures = number = self._measures + 1
-        answer: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-        self._measuring[number] = answer
-        self._say(Measure(number=number))
-        try:
-            async with asyncio.timeout(within_s):
-                return await answer
-        except TimeoutError:
-            return None
-        finally:
-            del self._measuring[number]
+        said = await self._ask(lambda number: Measure(number=number), within_s)
+        return said.text if isinstance(said, Measured) else None
+
+    async def divert(self, share: float, within_s: float) -> SplitCounts | None:
+        """Let this share of the calls of a module that is split go to its service.
+
+        Returns: what it has counted; None where it does not say so in time.
+        """
+        said = await self._ask(lambda number: Divert(number=number, share=share), within_s)
+        return said.counts if isinstance(said, Diverted) else None
 
     async def stop(self, order: DrainOrder) -> None:
         """Let it drain, and kill it where it takes longer than it may."""
@@ -233,6 +235,21 @@ class Child:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._link.close()
+
+    async def _ask(
+        self, question: Callable[[int], Order], within_s: float
+    ) -> Measured | Diverted | None:
+        self._questions = number = self._questions + 1
+        answer: asyncio.Future[Measured | Diverted] = asyncio.get_running_loop().create_future()
+        self._asked[number] = answer
+        self._say(question(number))
+        try:
+            async with asyncio.timeout(within_s):
+                return await answer
+        except TimeoutError:
+            return None
+        finally:
+            del self._asked[number]
 
     @property
     def _who(self) -> tuple[str, int]:
@@ -289,10 +306,10 @@ class Child:
                     self._beats = True
                     self._begin(self._watch())
                 self._silent = 0
-            case Measured():
-                answer = self._measuring.get(said.number)
+            case Measured() | Diverted():
+                answer = self._asked.get(said.number)
                 if answer is not None and not answer.done():
-                    answer.set_result(said.text)
+                    answer.set_result(said)
             case AskMetrics():
                 self._begin(self._tell_metrics())
             case _:

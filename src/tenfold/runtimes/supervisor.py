@@ -33,6 +33,7 @@ from tenfold.runtimes.restarts import RestartServer
 from tenfold.runtimes.roles import Role
 from tenfold.runtimes.services import Sockets
 from tenfold.runtimes.spawning import COMMAND, Spawning
+from tenfold.runtimes.splits.walk import Splits
 from tenfold.runtimes.topology import ProductFile
 
 __all__ = ["Supervision", "supervise"]
@@ -111,7 +112,10 @@ class _Supervisor:
         self._pump = pump
         self._fleet = Fleet(source, supervision.read, self._spawning, self._assign, supervision.say)
         self._gathering = Gathering(self._fleet.measure)
-        self._restarts = RestartServer(self._fleet.restart, lambda: self._fleet.states)
+        self._splits = Splits(self._fleet, sockets, supervision.overrides)
+        self._restarts = RestartServer(
+            self._fleet.restart, self._splits.split, lambda: self._fleet.states
+        )
         self._asked = asyncio.Event()
         self._hurried = asyncio.Event()
         self._order = DrainOrder()
@@ -123,6 +127,7 @@ class _Supervisor:
                 if await self._until(self._asked, self._fleet.begin()):
                     await self._serve()
                 self._lock.say("stopping")
+                self._splits.stop()
                 await self._restarts.stop()
                 for task in self._tasks:
                     task.cancel()
@@ -227,11 +232,13 @@ class _Supervisor:
         calls: socket.socket | None = None
         if planned is not None and planned.role is not Role.WORKER:
             listener = None if planned.service else self._listener
-            calls = self._sockets.of(planned.service or WEB)
+            group = planned.service or WEB
+            calls = self._sockets.of(group) if group in source.topology.groups else None
         return Assignment(
             name=name,
             role=Role.ALL if planned is None else planned.role,
             service="" if planned is None else planned.service,
+            splitting=None if planned is None else planned.splitting,
             sockets={} if planned is None else self._sockets.paths,
             file=str(source.file),
             topology=source.topology.name,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from tenfold.ports.clock import Clock
 from tenfold.runtimes.opening import OpenedModule
 from tenfold.runtimes.reflection import ModuleShape, decode_settings, needed_contracts
 
-__all__ = ["Wiring", "make_instance"]
+__all__ = ["Wiring", "make_instance", "run_hook"]
 
 
 def make_instance(
@@ -171,3 +171,10 @@ def _check_projections(shape: ModuleShape) -> None:
                     f"module {shape.name!r} has {sorted(known) or 'none'}. Mend the name, or "
                     "annotate the projection on the module."
                 )
+
+
+async def run_hook(instance: Any, name: str) -> None:
+    """Run `started` or `stopping` of a module that has it."""
+    method: Callable[[], Awaitable[None]] | None = getattr(instance, name, None)
+    if method is not None:
+        await method()

@@ -1,0 +1,76 @@
+"""`tenfold split`: a module of a running product becomes a service of its own, or comes back."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from typing import Annotated
+
+import msgspec
+import typer
+
+from tenfold.cli.options import Data, ProductFolder, TopologyName, source
+from tenfold.contracts.errors import UserMistakeError
+
+__all__ = ["split"]
+
+
+def split(
+    module: Annotated[str, typer.Argument(metavar="MODULE", help="The module.")],
+    back: Annotated[
+        bool, typer.Option("--back", help="Let the web processes host it again.")
+    ] = False,
+    service: Annotated[
+        str, typer.Option("--service", metavar="NAME", help="Of the service; else the module's.")
+    ] = "",
+    replicas: Annotated[
+        int, typer.Option("--replicas", metavar="N", help="That answer calls.")
+    ] = 1,
+    workers: Annotated[
+        int, typer.Option("--workers", metavar="N", help="That do its background work.")
+    ] = 0,
+    step: Annotated[
+        float, typer.Option("--step", metavar="SECONDS", help="How long each share is watched.")
+    ] = 10.0,
+    most_faults: Annotated[
+        float,
+        typer.Option("--most-faults", metavar="PERCENT", help="Of calls; beyond, it goes back."),
+    ] = 1.0,
+    product: ProductFolder = None,
+    topology: TopologyName = None,
+    data: Data = None,
+) -> None:
+    """Let a module of a running product be a service of its own, with no request failing.
+
+    Its service is started, and 1, 5, 25, 50 and 100 % of the calls go there, as long as they
+    do not fail. Then the web processes host it no more, and the topology file says so.
+    Where it fails, or you press Ctrl-C, everything is as it was.
+    """
+    from tenfold.runtimes.restarts import ask_split
+    from tenfold.runtimes.splits.asked import SplitAsked
+
+    given = {
+        "module": module,
+        "back": back,
+        "service": service,
+        "replicas": replicas,
+        "workers": workers,
+        "step_s": step,
+        "most_faults": most_faults / 100,
+    }
+    try:
+        asked = msgspec.convert(given, SplitAsked)
+    except msgspec.ValidationError as error:
+        raise UserMistakeError(
+            f"What was asked for cannot be: {error}. Nothing was done."
+        ) from None
+    found = source(product, topology, data)
+
+    def tell(text: str) -> None:
+        print(text, flush=True)
+
+    try:
+        asyncio.run(ask_split(found.data_dir, asked, tell))
+    except KeyboardInterrupt:
+        print("Given up; it goes back, as the log of the product tells.", file=sys.stderr)
+        raise typer.Exit(130) from None

@@ -1,0 +1,1 @@
+"""Splitting a module of a running product into a service of its own, and back."""

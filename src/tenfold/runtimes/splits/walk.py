@@ -1,0 +1,248 @@
+"""The walk of a running product from one hosting of a module to another, and the way back.
+
+    out:   the service begins   web processes host the module too   1 % … 100 % go to the service
+           web processes do not host it any more
+    back:  web processes host it too   100 % … 0 % go to the service   the service ends
+
+At each moment whoever hosts the module works on the same data, so that either may answer any
+call, and what is begun at one side may end at the other. Nothing lasts before the end: a product
+that is stopped on the way starts as it was before.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from tenfold.contracts.errors import TenfoldError, UserMistakeError
+from tenfold.path.splitting import SplitCounts
+from tenfold.runtimes.fleet import Fleet
+from tenfold.runtimes.processes import PlannedProcess
+from tenfold.runtimes.services import Sockets
+from tenfold.runtimes.splits.asked import SplitAsked, SplitRolledBackError
+from tenfold.runtimes.splits.file import Hosting, edit_hosting, replace_file, written_beside
+from tenfold.runtimes.splits.plan import (
+    SHARES,
+    decide_hosting,
+    decide_planned,
+    decide_verdict,
+    side_of,
+)
+from tenfold.runtimes.topology import ProductFile, read_product_file
+
+__all__ = ["Splits"]
+
+_LOOK_S = 1.0
+_ANSWER_S = 5.0
+_log = logging.getLogger("tenfold.supervisor")
+
+
+class Splits:
+    """What a supervisor does to split a module, or to take it back."""
+
+    def __init__(self, fleet: Fleet, sockets: Sockets, overrides: Mapping[str, str]) -> None:
+        """Take the parts.
+
+        Args:
+            overrides: what the command line said.
+        """
+        self._fleet = fleet
+        self._sockets = sockets
+        self._overrides = overrides
+        self._stopping = False
+
+    def stop(self) -> None:
+        """The product ends: what is under way is given up, and not taken back."""
+        self._stopping = True
+
+    async def split(self, asked: SplitAsked, tell: Callable[[str], None]) -> None:
+        """Walk there; and back where that fails, or is given up.
+
+        Args:
+            tell: is told each step, for people.
+        Raises: UserMistakeError, where nothing was done; SplitRolledBackError.
+        """
+
+        def step(text: str) -> None:
+            _log.info(text)
+            tell(text)
+
+        async with self._fleet.turning:
+            before = self._fleet.reread()
+            hosting = decide_hosting(asked, before)
+            text = before.file.read_text(encoding="utf-8")
+            with written_beside(before.file, edit_hosting(text, hosting)) as beside:
+                after = self._read(beside, before)
+                _check(after, hosting)
+                walk = _Walk(self._fleet, self._sockets, asked, hosting, before, after, step)
+                try:
+                    await walk.go()
+                    self._keep(before, text, beside)
+                except BaseException as error:
+                    if not self._stopping:
+                        await walk.undo()
+                    if not isinstance(error, TenfoldError | OSError):
+                        raise
+                    raise SplitRolledBackError(
+                        f"{error} {asked.module} is hosted as it was before."
+                    ) from error
+                self._fleet.settle(self._read(before.file, before))
+            self._sockets.close_others(self._fleet.source.topology.groups)
+            await self._fleet.prepare("after")
+            step(f"{before.file} says so now.")
+
+    def _read(self, file: Path, before: ProductFile) -> ProductFile:
+        return read_product_file(file, before.topology.name, overrides=self._overrides)
+
+    def _keep(self, before: ProductFile, text: str, beside: Path) -> None:
+        """Let the topology file say what is so now. Raises: UserMistakeError, OSError."""
+        if before.file.read_text(encoding="utf-8") != text:
+            raise UserMistakeError(f"{before.file} was changed meanwhile.")
+        replace_file(before.file, beside.read_text(encoding="utf-8"))
+
+
+class _Walk:
+    """One walk. `before` and `after` are the topology file as it is, and as it will be."""
+
+    def __init__(
+        self,
+        fleet: Fleet,
+        sockets: Sockets,
+        asked: SplitAsked,
+        hosting: Hosting,
+        before: ProductFile,
+        after: ProductFile,
+        tell: Callable[[str], None],
+    ) -> None:
+        self._fleet = fleet
+        self._sockets = sockets
+        self._asked = asked
+        self._service = hosting.service
+        self._before = before
+        self._after = after
+        self._tell = tell
+        self._apart = before if asked.back else after
+        """The file in which the module has a service of its own."""
+        self._counted: dict[int, SplitCounts] = {}
+        self._total = SplitCounts()
+        self._ending = False
+
+    async def go(self) -> None:
+        """All of it. Raises: TenfoldError, OSError where a step fails, or too many calls do."""
+        asked = self._asked
+        if not asked.back:
+            self._sockets.add(self._after.topology.groups)
+        await self._fleet.prepare("before")
+        if not asked.back:
+            beside = (*decide_planned(self._before, self._service, None), *self._of_service())
+            await self._turn(self._after, beside, only=self._is_of_service)
+        await self._host_both(1.0 if asked.back else 0.0)
+        for share in SHARES:
+            await self._watch(share)
+        self._ending = True
+        wanted = decide_planned(self._after, self._service, None)
+        await self._turn(self._after, wanted, only=lambda p: not self._is_of_service(p))
+        self._tell(
+            f"{asked.module} is hosted by the web processes."
+            if asked.back
+            else f"{asked.module} is a service of its own: {self._service}."
+        )
+
+    async def undo(self) -> None:
+        """Go back from wherever it is. What fails then is told in the log, and left as it is."""
+        asked, share = self._asked, 1.0 if self._asked.back else 0.0
+        self._tell("It goes back.")
+        try:
+            if self._ending and not asked.back:
+                # Those that do not host it any more are to do so again, before the service goes.
+                await self._host_both(1.0)
+            await self._fleet.divert(share, _ANSWER_S)
+            planned = decide_planned(self._before, self._service, None)
+            await self._turn(
+                self._before, planned, only=lambda p: not self._fleet.runs(p, self._before)
+            )
+            self._sockets.close_others(self._before.topology.groups)
+        except (TenfoldError, OSError) as error:
+            _log.error(
+                "Not all processes could be replaced by such as there were before: %s Calls are "
+                "answered none the less. When that is mended, `tenfold restart` replaces them.",
+                error,
+            )
+
+    def _is_of_service(self, planned: PlannedProcess) -> bool:
+        return planned.service == self._service
+
+    def _of_service(self) -> tuple[PlannedProcess, ...]:
+        planned = decide_planned(self._after, self._service, None)
+        return tuple(filter(self._is_of_service, planned))
+
+    async def _host_both(self, share: float) -> None:
+        """Let the web processes, and their workers, host what the service does too."""
+        planned = decide_planned(self._apart, self._service, share)
+        await self._turn(self._apart, planned, only=lambda p: not p.service)
+
+    async def _turn(
+        self,
+        source: ProductFile,
+        wanted: tuple[PlannedProcess, ...],
+        *,
+        only: Callable[[PlannedProcess], bool],
+    ) -> None:
+        await self._fleet.turn(source, wanted, self._tell, only=only)
+
+    async def _watch(self, new: float) -> None:
+        """Let this part of the calls go the new way, and look at them for a while.
+
+        Raises: SplitRolledBackError where too many fail, or the service ends by itself.
+        """
+        asked, loop = self._asked, asyncio.get_running_loop()
+        share = 1.0 - new if asked.back else new
+        await self._count(share)
+        began, until = self._total, loop.time() + asked.step_s
+        while True:
+            await asyncio.sleep(max(0.0, min(_LOOK_S, until - loop.time())))
+            await self._count(share)
+            seen, over = self._total - began, loop.time() >= until
+            fresh = side_of(seen, service=not asked.back)
+            usual = side_of(seen, service=asked.back)
+            if decide_verdict(fresh, usual, asked.most_faults, over=over):
+                where = "in the web processes" if asked.back else f"at the service {self._service}"
+                raise SplitRolledBackError(
+                    f"{fresh.faults} of {fresh.calls} calls failed {where}; the log says why."
+                )
+            if not asked.back:
+                self._check_service()
+            if over:
+                break
+        self._tell(
+            f"{share:.0%} of the calls of {asked.module} go to its service: {seen.service:,} there "
+            f"({seen.service_faults:,} failed) and {seen.here:,} here ({seen.here_faults:,} failed)"
+            f" in {asked.step_s:g} s."
+        )
+
+    async def _count(self, share: float) -> None:
+        """Set the share in every process, and add up what they have counted since."""
+        for pid, counts in (await self._fleet.divert(share, _ANSWER_S)).items():
+            self._total += counts - self._counted.get(pid, SplitCounts())
+            self._counted[pid] = counts
+
+    def _check_service(self) -> None:
+        names = {planned.name for planned in self._of_service()}
+        for state in self._fleet.states:
+            if state.name in names and (state.restarts or state.state != "ready"):
+                raise SplitRolledBackError(f"{state.name} ended by itself; the log says why.")
+
+
+def _check(after: ProductFile, hosting: Hosting) -> None:
+    """Refuse where something else than the file says who hosts what."""
+    topology = after.topology
+    service = topology.services.get(hosting.service)
+    hosts = () if service is None else service.modules
+    if topology.processes.modules != hosting.modules or hosts != hosting.hosts:
+        raise UserMistakeError(
+            "Who hosts which module is said by environment variables (TENFOLD_SERVICES__…, "
+            "TENFOLD_PROCESSES__MODULES), which the file cannot change. Nothing was done. Say it "
+            "in the file, and start the product without them."
+        )
