@@ -13,7 +13,7 @@ import asyncpg
 from store.invariants import Books, broken_invariants, read_modules
 from store.inventory.contract import Inventory
 from store.notifications.contract import Notifications
-from store.orders.contract import Orders
+from store.orders.contract import OrderCounts, Orders
 from store.payments.contract import Payments
 from tenfold.ports.clock import SystemClock
 from tenfold.runtimes.host import Host
@@ -25,6 +25,7 @@ from tests.faults.growth_load import Naive
 from tests.faults.growth_store import GrowthStore
 from tests.faults.journal import Journal
 from tests.faults.judge import MODULES, SCHEDULES, Held, contradictions
+from tests.faults.store_process import STORE
 
 __all__ = [
     "await_fleet_settled",
@@ -32,6 +33,7 @@ __all__ = [
     "decide_steps",
     "decide_trail",
     "fleet_complaints",
+    "judge_books",
     "read_books",
 ]
 
@@ -160,6 +162,19 @@ async def read_books(product: Product) -> Books:
         )
     finally:
         await host.stop(drain_s=2.0)
+
+
+async def judge_books(url: str) -> tuple[OrderCounts, list[str]]:
+    """How many orders a store at rest has, and what is wrong with its books and orders."""
+    books = await read_books(load_product(STORE, "growth", environ={"TENFOLD_DATABASE_URL": url}))
+    connection = await asyncpg.connect(url)
+    try:
+        events = await connection.fetch(
+            "SELECT order_key, name FROM orders.tenfold_outbox ORDER BY seq"
+        )
+    finally:
+        await connection.close()
+    return books.counts, [*broken_invariants(books), *decide_lives(events)]
 
 
 async def _dead_letters(connection: asyncpg.Connection) -> Any:

@@ -9,17 +9,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote, urlsplit
 
-import asyncpg
 import pytest
 
-from store.invariants import broken_invariants
-from store.orders.contract import OrderCounts
-from tenfold.runtimes.topology import load_product
 from tests.databases import query
-from tests.faults.growth_judge import decide_lives, read_books
+from tests.faults.growth_judge import judge_books
 from tests.faults.hosts import Host, SlowWay, other_host
 from tests.faults.placing import WITHIN_S, Orders, await_settled
-from tests.faults.store_process import STORE, NoAnswerError, StoreProcess, Wire, free_port
+from tests.faults.store_process import NoAnswerError, StoreProcess, Wire, free_port
 from tests.servers import missing
 from tests.unit.frames.authority import Authority
 
@@ -144,21 +140,6 @@ def await_serving(front: StoreProcess) -> None:
     wire.close()
 
 
-async def _books(url: str) -> tuple[OrderCounts, list[str]]:
-    """How many orders there are, and what is wrong with the books and the lives of orders."""
-    environ = {"TENFOLD_DATABASE_URL": url}
-    product = load_product(STORE, "growth", environ=environ)
-    books = await read_books(product)
-    connection = await asyncpg.connect(url)
-    try:
-        events = await connection.fetch(
-            "SELECT order_key, name FROM orders.tenfold_outbox ORDER BY seq"
-        )
-    finally:
-        await connection.close()
-    return books.counts, [*broken_invariants(books), *decide_lives(events)]
-
-
 def test_nothing_is_lost_or_doubled_on_a_network_that_loses_is_slow_and_is_parted(
     front: StoreProcess, host: Host, way: SlowWay, postgres_url: str, size: str
 ) -> None:
@@ -191,7 +172,7 @@ def test_nothing_is_lost_or_doubled_on_a_network_that_loses_is_slow_and_is_parte
     assert again["no fault"] == 0
     assert len(set(orders.placed)) == len(orders.placed) == len(orders.keys)
     await_settled(front, orders.placed)
-    counts, wrong = asyncio.run(_books(postgres_url))
+    counts, wrong = asyncio.run(judge_books(postgres_url))
     assert wrong == []
     assert counts.placed == 0
     assert counts.confirmed + counts.rejected == len(orders.keys)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -20,13 +21,19 @@ from tenfold.runtimes.restarts import (
     RestartFailedError,
     RestartServer,
     ask_restart,
+    ask_split,
     ask_states,
 )
 from tenfold.runtimes.roles import Role
 from tenfold.runtimes.spawning import Child, ProcessNotStartedError, Spawning
+from tenfold.runtimes.splits.asked import SplitAsked, SplitRolledBackError
 
 pytestmark = pytest.mark.anyio
 STATE = ProcessState(name="web-1", role=Role.WEB, state="ready", pid=7, restarts=0)
+
+
+async def never(*_: object) -> None:
+    raise AssertionError("it was not asked for")
 
 
 async def asked(folder: Path, restart: Callable[[Callable[[str], None]], object]) -> list[str]:
@@ -34,7 +41,7 @@ async def asked(folder: Path, restart: Callable[[Callable[[str], None]], object]
         restart(tell)
 
     lock = DataLock.acquire(folder, "tenfold run")
-    server = RestartServer(carry, lambda: [STATE])
+    server = RestartServer(carry, never, lambda: [STATE])
     await server.start(Path(lock.holder.control).parent)
     told: list[str] = []
     try:
@@ -63,6 +70,76 @@ async def test_a_restart_that_fails_says_why(tmp_path: Path) -> None:
         await asked(tmp_path, fail(UserMistakeError("A mistake.")))
     with pytest.raises(RestartFailedError, match="It raised ZeroDivisionError"):
         await asked(tmp_path, fail(ZeroDivisionError()))
+
+
+@asynccontextmanager
+async def splitting(
+    folder: Path, split: Callable[[SplitAsked, Callable[[str], None]], Awaitable[None]]
+) -> AsyncIterator[None]:
+    lock = DataLock.acquire(folder, "tenfold run")
+    server = RestartServer(never, split, lambda: [STATE])
+    await server.start(Path(lock.holder.control).parent)
+    try:
+        yield
+    finally:
+        await server.stop()
+        lock.release()
+
+
+async def test_a_split_is_asked_for_with_all_that_was_said(tmp_path: Path) -> None:
+    asked = SplitAsked(module="pay", service="cash", replicas=2, workers=1, step_s=3, back=True)
+    seen: list[SplitAsked] = []
+
+    async def split(heard: SplitAsked, tell: Callable[[str], None]) -> None:
+        seen.append(heard)
+        tell("pay-1 is new.")
+
+    told: list[str] = []
+    async with splitting(tmp_path, split):
+        await ask_split(tmp_path, asked, told.append)
+    assert (seen, told) == ([asked], ["pay-1 is new."])
+
+
+@pytest.mark.parametrize("error", [SplitRolledBackError("No luck."), UserMistakeError("A typo.")])
+async def test_how_a_split_ends_is_told_as_what_it_is(tmp_path: Path, error: TenfoldError) -> None:
+    async def split(*_: object) -> None:
+        raise error
+
+    async with splitting(tmp_path, split):
+        with pytest.raises(type(error), match=str(error)):
+            await ask_split(tmp_path, SplitAsked(module="pay"), print)
+
+
+async def test_whoever_leaves_has_the_split_taken_back(tmp_path: Path) -> None:
+    begun, back = asyncio.Event(), asyncio.Event()
+
+    async def split(*_: object) -> None:
+        begun.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            back.set()
+
+    async with splitting(tmp_path, split):
+        asking = asyncio.create_task(ask_split(tmp_path, SplitAsked(module="pay"), print))
+        await begun.wait()
+        asking.cancel()
+        await asyncio.wait([asking])
+        await asyncio.wait_for(back.wait(), 10)
+
+
+async def test_a_supervisor_that_stops_gives_the_split_up(tmp_path: Path) -> None:
+    begun = asyncio.Event()
+
+    async def split(*_: object) -> None:
+        begun.set()
+        await asyncio.Event().wait()
+
+    async with splitting(tmp_path, split):
+        asking = asyncio.create_task(ask_split(tmp_path, SplitAsked(module="pay"), print))
+        await begun.wait()
+    with pytest.raises(RestartFailedError, match="being stopped"):
+        await asking
 
 
 async def test_nobody_is_asked_where_nothing_is_supervised(tmp_path: Path) -> None:

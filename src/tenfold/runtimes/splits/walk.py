@@ -71,11 +71,11 @@ class Splits:
 
         async with self._fleet.turning:
             before = self._fleet.reread()
+            _refuse_variables(before)
             hosting = decide_hosting(asked, before)
             text = before.file.read_text(encoding="utf-8")
             with written_beside(before.file, edit_hosting(text, hosting)) as beside:
                 after = self._read(beside, before)
-                _check(after, hosting)
                 walk = _Walk(self._fleet, self._sockets, asked, hosting, before, after, step)
                 try:
                     await walk.go()
@@ -235,14 +235,11 @@ class _Walk:
                 raise SplitRolledBackError(f"{state.name} ended by itself; the log says why.")
 
 
-def _check(after: ProductFile, hosting: Hosting) -> None:
+def _refuse_variables(source: ProductFile) -> None:
     """Refuse where something else than the file says who hosts what."""
-    topology = after.topology
-    service = topology.services.get(hosting.service)
-    hosts = () if service is None else service.modules
-    if topology.processes.modules != hosting.modules or hosts != hosting.hosts:
-        raise UserMistakeError(
-            "Who hosts which module is said by environment variables (TENFOLD_SERVICES__…, "
-            "TENFOLD_PROCESSES__MODULES), which the file cannot change. Nothing was done. Say it "
-            "in the file, and start the product without them."
-        )
+    for keys, place in source.origins.named.items():
+        if keys == ("processes", "modules") or (keys[0] == "services" and keys[-1] == "modules"):
+            raise UserMistakeError(
+                f"{place}: says who hosts which module, and the topology file is to. Nothing was "
+                "done. Say it in the file, and start the product without it."
+            )

@@ -1,0 +1,337 @@
+"""The steps of a split in their order, and the way back from each of them."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from tenfold.contracts.errors import UserMistakeError
+from tenfold.path.splitting import SplitCounts
+from tenfold.runtimes.fleet import Fleet
+from tenfold.runtimes.processes import PlannedProcess, decide_rollout
+from tenfold.runtimes.restarts import ProcessState
+from tenfold.runtimes.services import Sockets
+from tenfold.runtimes.spawning import ProcessNotStartedError
+from tenfold.runtimes.splits.asked import SplitAsked, SplitRolledBackError
+from tenfold.runtimes.splits.plan import decide_planned
+from tenfold.runtimes.splits.walk import Splits
+from tenfold.runtimes.topology import ProductFile, read_product_file
+
+pytestmark = pytest.mark.anyio
+TEXT = """name = "shop"
+
+[modules]
+orders = "shop:Orders"
+pay = "shop:Pay"
+
+[topologies.growth.processes]
+web = 1
+workers = 1
+"""
+QUICK = SplitAsked(module="pay", step_s=0.1)
+BACK = SplitAsked(module="pay", step_s=0.1, back=True)
+
+
+class Recorded:
+    """A fleet that begins nothing, and whose calls all go well unless it is told otherwise."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+        self.environ: dict[str, str] = {}
+        self.turning = asyncio.Lock()
+        self.source = self.reread()
+        self.running: dict[str, tuple[PlannedProcess, ProductFile]] = {}
+        self.done: list[str] = []
+        self.counts = SplitCounts()
+        self.service_faults = self.here_faults = 0
+        self.fails: Callable[[PlannedProcess], bool] = lambda _: False
+        self.restarts = 0
+        self.unprepared = False
+        self.shares: list[float] = []
+        self.reached: dict[float, Callable[[], Any]] = {}
+        self.begin()
+
+    def begin(self) -> None:
+        planned = decide_planned(self.source, "", None)
+        self.running = {each.name: (each, self.source) for each in planned}
+
+    def reread(self) -> ProductFile:
+        return read_product_file(self.file, "growth", environ=self.environ)
+
+    async def prepare(self, task: str) -> None:
+        if self.unprepared:
+            raise UserMistakeError("It cannot be imported.")
+        self.done.append(f"prepare {task}")
+
+    async def turn(
+        self,
+        source: ProductFile,
+        wanted: Sequence[PlannedProcess],
+        tell: Callable[[str], None],
+        *,
+        only: Callable[[PlannedProcess], bool],
+    ) -> None:
+        rollout = decide_rollout(list(self.running), wanted)
+        for each in filter(only, rollout.begin):
+            if self.fails(each):
+                raise ProcessNotStartedError(f"{each.name} could not begin.")
+            self.running[each.name] = (each, source)
+            share = "" if each.splitting is None else f" {each.splitting.share:g}"
+            self.done.append(f"{each.name}{share}")
+        for name in rollout.end:
+            del self.running[name]
+            self.done.append(f"-{name}")
+
+    def runs(self, planned: PlannedProcess, source: ProductFile) -> bool:
+        return self.running.get(planned.name) == (planned, source)
+
+    async def divert(self, share: float, _: float) -> dict[int, SplitCounts]:
+        if not self.shares or self.shares[-1] != share:
+            self.shares.append(share)
+            self.reached.get(share, lambda: None)()
+        there, here = round(100 * share), 100 - round(100 * share)
+        self.counts += SplitCounts(
+            service=there,
+            service_faults=min(there, self.service_faults),
+            here=here,
+            here_faults=min(here, self.here_faults),
+        )
+        return {1: self.counts}
+
+    @property
+    def states(self) -> list[ProcessState]:
+        return [
+            ProcessState(
+                name=each.name, role=each.role, state="ready", pid=1, restarts=self.restarts
+            )
+            for each, _ in self.running.values()
+        ]
+
+    def settle(self, source: ProductFile) -> None:
+        self.source = source
+        self.running = {name: (each, source) for name, (each, _) in self.running.items()}
+
+
+class Bound:
+    """Sockets that are none."""
+
+    def __init__(self) -> None:
+        self.groups: set[str] = set()
+
+    def add(self, groups: dict[str, object]) -> None:
+        self.groups |= set(groups)
+
+    def close_others(self, groups: dict[str, object]) -> None:
+        self.groups &= set(groups)
+
+
+class Stage:
+    """A product on a file, and what it was told of."""
+
+    def __init__(self, folder: Path, text: str = TEXT) -> None:
+        self.file = folder / "tenfold.toml"
+        self.file.write_text(text)
+        self.fleet = Recorded(self.file)
+        self.sockets = Bound()
+        self.sockets.add(self.fleet.source.topology.groups)
+        self.splits = Splits(cast("Fleet", self.fleet), cast("Sockets", self.sockets), {})
+        self.told: list[str] = []
+
+    async def split(self, asked: SplitAsked) -> None:
+        await self.splits.split(asked, self.told.append)
+
+    def as_before(self, text: str = TEXT) -> bool:
+        """Whether file, processes and sockets are those of the file's topology, and no more."""
+        topology = self.fleet.reread().topology
+        return (
+            self.file.read_text() == text
+            and list(self.file.parent.iterdir()) == [self.file]
+            and all(each.splitting is None for each, _ in self.fleet.running.values())
+            and all(s.topology == topology for _, s in self.fleet.running.values())
+            and {each.service for each, _ in self.fleet.running.values()}
+            == {"", *topology.services}
+            and self.sockets.groups == set(topology.groups)
+            and not self.fleet.turning.locked()
+        )
+
+
+@pytest.fixture
+def stage(tmp_path: Path) -> Stage:
+    return Stage(tmp_path)
+
+
+OUT = ["prepare before", "pay-1", "worker-1 0", "web-1 0", "worker-1", "web-1", "prepare after"]
+
+
+async def test_out_and_back_take_their_steps_in_order(stage: Stage) -> None:
+    await stage.split(QUICK)
+    assert stage.fleet.done == OUT
+    assert stage.fleet.shares == [0.01, 0.05, 0.25, 0.5, 1.0]
+    assert set(stage.fleet.running) == {"web-1", "worker-1", "pay-1"}
+    assert stage.fleet.source.topology.services["pay"].modules == ("pay",)
+    assert stage.fleet.source.file == stage.file
+    assert stage.fleet.source == stage.fleet.reread()
+    assert stage.sockets.groups == {"web", "pay"}
+    assert stage.told[-2:] == [
+        "pay is a service of its own: pay.",
+        f"{stage.file} says so now.",
+    ]
+    stage.fleet.done.clear()
+    stage.fleet.shares.clear()
+    await stage.split(BACK)
+    assert stage.fleet.done == [
+        "prepare before",
+        "worker-1 1",
+        "web-1 1",
+        "worker-1",
+        "web-1",
+        "-pay-1",
+        "prepare after",
+    ]
+    assert stage.fleet.shares == [0.99, 0.95, 0.75, 0.5, 0.0]
+    assert stage.as_before()
+
+
+async def test_what_was_counted_is_told(stage: Stage) -> None:
+    await stage.split(QUICK)
+    said = [line for line in stage.told if " of the calls of pay " in line]
+    assert len(said) == 5
+    assert said[2].startswith("25% of the calls of pay go to its service: ")
+    assert "0 failed" in said[2]
+
+
+async def test_faults_at_the_service_take_it_back(stage: Stage) -> None:
+    stage.fleet.reached[0.25] = lambda: setattr(stage.fleet, "service_faults", 5)
+    with pytest.raises(SplitRolledBackError, match=r"calls failed at the service pay.*as it was"):
+        await stage.split(QUICK)
+    assert stage.fleet.shares == [0.01, 0.05, 0.25, 0.0]
+    assert stage.fleet.done[4:] == ["worker-1", "web-1", "-pay-1"]
+    assert stage.as_before()
+
+
+async def test_faults_that_both_sides_have_do_not(stage: Stage) -> None:
+    stage.fleet.reached[0.5] = lambda: setattr(stage.fleet, "service_faults", 5)
+    stage.fleet.here_faults = 5
+    stage.fleet.reached[1.0] = lambda: setattr(stage.fleet, "service_faults", 0)
+    await stage.split(QUICK)
+
+
+async def test_a_service_that_ends_by_itself_takes_it_back(stage: Stage) -> None:
+    stage.fleet.reached[0.05] = lambda: setattr(stage.fleet, "restarts", 1)
+    with pytest.raises(SplitRolledBackError, match="pay-1 ended by itself"):
+        await stage.split(QUICK)
+    assert stage.as_before()
+
+
+async def test_code_that_cannot_be_prepared_changes_nothing(stage: Stage) -> None:
+    stage.fleet.unprepared = True
+    with pytest.raises(SplitRolledBackError, match="cannot be imported"):
+        await stage.split(QUICK)
+    assert stage.fleet.done == []
+    assert stage.as_before()
+
+
+@pytest.mark.parametrize(
+    ("fails", "done"),
+    [
+        (lambda p: p.name == "pay-1", []),
+        (lambda p: p.splitting is not None, ["pay-1", "-pay-1"]),
+        (
+            lambda p: p.splitting is not None and p.name == "web-1",
+            ["pay-1", "worker-1 0", "worker-1", "-pay-1"],
+        ),
+    ],
+)
+async def test_what_cannot_begin_takes_it_back(
+    stage: Stage, fails: Callable[[PlannedProcess], bool], done: list[str]
+) -> None:
+    stage.fleet.fails = fails
+    with pytest.raises(SplitRolledBackError, match="could not begin"):
+        await stage.split(QUICK)
+    assert stage.fleet.done == ["prepare before", *done]
+    assert stage.as_before()
+
+
+async def test_from_its_last_step_it_hosts_the_module_again_before_the_service_goes(
+    stage: Stage,
+) -> None:
+    ended = 0
+
+    def second(planned: PlannedProcess) -> bool:
+        nonlocal ended
+        last = planned.name == "web-1" and stage.fleet.shares[-1:] == [1.0]
+        ended += last and planned.splitting is None
+        return bool(last and planned.splitting is None and ended == 1)
+
+    stage.fleet.fails = second
+    with pytest.raises(SplitRolledBackError, match="web-1 could not begin"):
+        await stage.split(QUICK)
+    assert stage.fleet.done[4:] == [
+        "worker-1",  # hosts it no more, and then web-1 could not begin
+        "worker-1 1",
+        "web-1 1",
+        "worker-1",
+        "web-1",
+        "-pay-1",
+    ]
+    assert stage.fleet.shares[-1] == 0.0
+    assert stage.as_before()
+
+
+async def test_faults_here_keep_it_in_its_service(tmp_path: Path) -> None:
+    stage = Stage(tmp_path)
+    await stage.split(QUICK)
+    text = stage.file.read_text()
+    stage.fleet.reached[0.75] = lambda: setattr(stage.fleet, "here_faults", 5)
+    with pytest.raises(SplitRolledBackError, match="calls failed in the web processes"):
+        await stage.split(BACK)
+    assert stage.fleet.shares[-1] == 1.0
+    assert stage.as_before(text)
+    assert set(stage.fleet.running) == {"web-1", "worker-1", "pay-1"}
+
+
+async def test_who_gives_up_has_it_taken_back(stage: Stage) -> None:
+    task = asyncio.create_task(stage.split(QUICK))
+    stage.fleet.reached[0.25] = lambda: asyncio.get_running_loop().call_soon(task.cancel)
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert stage.as_before()
+
+
+async def test_a_product_that_ends_takes_nothing_back(stage: Stage) -> None:
+    task = asyncio.create_task(stage.split(QUICK))
+
+    def end() -> None:
+        stage.splits.stop()
+        task.cancel()
+
+    stage.fleet.reached[0.25] = end
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert stage.fleet.shares[-1] == 0.25
+    assert stage.file.read_text() == TEXT, "it starts as it was"
+
+
+async def test_a_file_that_was_changed_meanwhile_is_left_and_it_goes_back(stage: Stage) -> None:
+    changed = TEXT + "# of somebody else\n"
+    stage.fleet.reached[1.0] = lambda: stage.file.write_text(changed)
+    with pytest.raises(SplitRolledBackError, match="was changed meanwhile"):
+        await stage.split(QUICK)
+    assert stage.as_before(changed)
+
+
+async def test_what_variables_say_is_not_for_the_file_to_change(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TENFOLD_PROCESSES__MODULES", "orders")
+    monkeypatch.setenv("TENFOLD_SERVICES__PAY__MODULES", "pay")
+    stage.fleet.environ = dict(os.environ)
+    with pytest.raises(UserMistakeError, match="environment variable TENFOLD_PROCESSES__MODULES"):
+        await stage.split(QUICK)
+    assert stage.fleet.done == []
+    assert stage.file.read_text() == TEXT
