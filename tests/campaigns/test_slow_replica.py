@@ -1,4 +1,4 @@
-"""One of four replicas is ten times slower: what its callers see of it, on real processes.
+"""Replicas that are slow, or lose what they are asked: what callers see of it, on real processes.
 
 `REPLICA_RUNS=10` asks for as many interleaved runs; fewer are made without it.
 """
@@ -21,6 +21,7 @@ import pytest
 from tenfold.adapters.frames.endpoints import Fixed
 from tenfold.adapters.frames.link import connect
 from tenfold.adapters.frames.service import RemoteService
+from tenfold.contracts.errors import TenfoldError
 from tenfold.edges.frames import bind_socket
 from tenfold.ports.peers import Outgoing
 from tests.campaigns.waiting_server import AT_ONCE, OPERATIONS, WAIT_S
@@ -30,12 +31,21 @@ pytestmark = [pytest.mark.anyio, pytest.mark.campaign]
 RUNS = int(os.environ.get("REPLICA_RUNS", "3"))
 SECONDS = 4.0
 PER_S = 0.4 * 4 * AT_ONCE / WAIT_S
+LOSING_WAIT_S, LOSES_S, LOST_PER_S = 0.03, 0.25, 1_500.0
 ROOT = Path(__file__).parents[2]
 
 
 @contextmanager
-def replicas(folder: Path, waits_s: list[float]) -> Iterator[Fixed]:
-    """Processes, each at a socket of its own."""
+def replicas(
+    folder: Path, waits_s: list[float], *, loses_s: float = 0.0, seen: list[int] | None = None
+) -> Iterator[Fixed]:
+    """Processes, each at a socket of its own; in the end `seen` has how many calls came to each."""
+
+    def end(process: subprocess.Popen[str]) -> None:
+        said, _ = process.communicate()
+        if seen is not None:
+            seen.append(int(said))
+
     with ExitStack() as stack:
         places = {}
         for number, wait_s in enumerate(waits_s):
@@ -43,23 +53,34 @@ def replicas(folder: Path, waits_s: list[float]) -> Iterator[Fixed]:
             with bind_socket(path) as listener:
                 listener.listen(64)
                 fd = listener.fileno()
+                given = map(str, (fd, wait_s, loses_s))
                 process = subprocess.Popen(
-                    [sys.executable, "-m", "tests.campaigns.waiting_server", str(fd), str(wait_s)],
+                    [sys.executable, "-m", "tests.campaigns.waiting_server", *given],
                     pass_fds=[fd],
                     stdin=subprocess.PIPE,
                     stdout=subprocess.PIPE,
                     text=True,
                     cwd=ROOT,
                 )
-            stack.callback(process.communicate)
+            stack.callback(end, process)
             assert process.stdout is not None
             assert process.stdout.readline() == "ready\n"
             places[str(path)] = partial(connect, path)
         yield Fixed(places, links=2)
 
 
-async def run(remote: RemoteService, name: str, seed: int) -> list[float]:
-    """Calls leave when they are due, whatever became of others; latencies count from then."""
+async def run(
+    remote: RemoteService,
+    name: str,
+    seed: int,
+    per_s: float = PER_S,
+    lost: list[Exception] | None = None,
+) -> list[float]:
+    """Calls leave when they are due, whatever became of others; latencies count from then.
+
+    Args:
+        lost: takes the errors of those that fail, which without it is a failure.
+    """
     spec = OPERATIONS[f"waiting.{name}"]
     outgoing = Outgoing(
         operation=spec, arguments=spec.arguments(), module="waiting", timeout_s=10.0
@@ -68,8 +89,14 @@ async def run(remote: RemoteService, name: str, seed: int) -> list[float]:
     took: list[float] = []
 
     async def ask(due_s: float) -> None:
-        await remote.call(outgoing)
-        took.append(loop.time() - due_s)
+        try:
+            await remote.call(outgoing)
+        except TenfoldError as error:
+            if lost is None:
+                raise
+            lost.append(error)
+        else:
+            took.append(loop.time() - due_s)
 
     due_s = loop.time()
     end_s = due_s + SECONDS
@@ -77,7 +104,7 @@ async def run(remote: RemoteService, name: str, seed: int) -> list[float]:
         while due_s < end_s:
             await asyncio.sleep(max(due_s - loop.time(), 0))
             tasks.create_task(ask(due_s))
-            due_s += draw.expovariate(PER_S)
+            due_s += draw.expovariate(per_s)
     return took
 
 
@@ -112,3 +139,26 @@ async def test_at_the_99th_percentile_callers_see_little_of_it(tmp_path: Path, n
     print(f"  ratio {ratio:.2f}; calls sent a second time: {again} of {sent}")
     assert again <= 0.2 * sent
     assert ratio <= 1.5
+
+
+async def test_what_is_lost_all_the_time_is_sent_again_within_the_budget(tmp_path: Path) -> None:
+    """More than 1,000 calls a second, of which most are lost: all replicas lose theirs always."""
+    seen: list[int] = []
+    lost: list[Exception] = []
+    with replicas(tmp_path, [LOSING_WAIT_S] * 4, loses_s=LOSES_S, seen=seen) as places:
+        remote = RemoteService("losing", places)
+        try:
+            took = await run(remote, "wait", 1, LOST_PER_S, lost)
+            counted = remote.statistics()
+        finally:
+            await remote.close()
+    calls = len(took) + len(lost)
+    ratio = sum(seen) / calls
+    print(
+        f"\n{calls / SECONDS:,.0f} calls a second; {len(lost):,} of {calls:,} failed; "
+        f"{counted.retries:,} sent again, {counted.unbudgeted:,} not; "
+        f"{sum(seen):,} came to the replicas: {ratio:.3f} times"
+    )
+    assert calls > 1_000 * SECONDS
+    assert counted.unbudgeted > 0, "the budget was never asked for"
+    assert ratio <= 1.2

@@ -1,7 +1,9 @@
-"""One process of a service whose handlers wait: `python -m tests.campaigns.waiting_server FD WAIT`.
+"""One process of a service whose handlers wait: `waiting_server FD WAIT LOSES`.
 
-It works on sixteen calls at a time and lets others wait, and ends when its input does. They wait
-for long beside what a busy machine adds, so that what is measured is the choice.
+It works on sixteen calls at a time and lets others wait, and ends when its input does; then it
+says how many calls came. They wait for long beside what a busy machine adds, so that what is
+measured is the choice. Every LOSES seconds, unless that is 0, it loses its connections with all
+that is in progress on them, as if it had been killed and started again at once.
 """
 
 from __future__ import annotations
@@ -49,22 +51,37 @@ class _Entry:
         self._wait_s = wait_s
         self._room = asyncio.Semaphore(AT_ONCE)
         self._draw = random.Random()
+        self.seen = 0
 
     async def call(self, incoming: Incoming) -> Reply:
+        self.seen += 1
         async with self._room:
             await asyncio.sleep(self._wait_s * self._draw.uniform(0.5, 1.5))
         return Reply(value="done", trace=_TRACE)
 
 
-async def _serve(fd: int, wait_s: float) -> None:
-    server = FrameServer("waiting", _Entry(wait_s), OPERATIONS)
+async def _lose(server: FrameServer, every_s: float) -> None:
+    while True:
+        await asyncio.sleep(every_s)
+        for connection in list(server.connections):
+            if connection.transport is not None:
+                connection.transport.abort()
+
+
+async def _serve(fd: int, wait_s: float, loses_s: float) -> None:
+    entry = _Entry(wait_s)
+    server = FrameServer("waiting", entry, OPERATIONS)
     with socket.socket(fileno=fd) as listener:
         listener.setblocking(False)
         await server.listen(listener)
         print("ready", flush=True)
+        losing = asyncio.create_task(_lose(server, loses_s)) if loses_s else None
         await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
+        if losing is not None:
+            losing.cancel()
         await server.stop(drain_s=1)
+        print(entry.seen, flush=True)
 
 
 if __name__ == "__main__":
-    uvloop.run(_serve(int(sys.argv[1]), float(sys.argv[2])))
+    uvloop.run(_serve(int(sys.argv[1]), *map(float, sys.argv[2:])))
