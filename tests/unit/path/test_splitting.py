@@ -18,6 +18,8 @@ from tenfold.contracts.errors import (
     TenfoldError,
 )
 from tenfold.path.entry import Incoming, Reply
+from tenfold.path.forwarding import reply_of
+from tenfold.path.kept import Shown
 from tenfold.path.splitting import SplitCounts, SplitPeer
 from tenfold.ports.frames import PeerLostError
 from tenfold.ports.peers import Outgoing, Returned
@@ -67,12 +69,15 @@ class Here:
     def __init__(self) -> None:
         self.seen: list[Incoming] = []
         self.error: Exception | None = None
+        self.kept: Shown | None = None
 
     async def call(self, incoming: Incoming) -> Reply:
         self.seen.append(incoming)
         if self.error is not None:
             raise self.error
-        return Reply(value="here", trace=TRACE, position="h:1", replayed=True, settled=True)
+        return Reply(
+            value="here", trace=TRACE, position="h:1", replayed=True, settled=True, kept=self.kept
+        )
 
 
 def sides(share: float, chance: float = 0.5) -> tuple[SplitPeer, Service, Here]:
@@ -136,6 +141,13 @@ async def test_what_is_known_of_a_call_and_of_its_answer_stays() -> None:
         decision=True,
         queued=True,
     )
+
+
+async def test_what_the_edge_is_told_of_a_kept_answer_comes_through() -> None:
+    split, _, here = sides(0.0)
+    here.kept = Shown(target="mill.look", age_s=1.5, left_s=2.5, tags=("mill", "all"))
+    returned = await split.call(outgoing())
+    assert reply_of(returned, TRACE, None).kept == here.kept
 
 
 async def test_the_service_has_half_of_the_time_and_the_rest_is_for_here() -> None:

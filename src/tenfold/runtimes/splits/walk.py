@@ -69,6 +69,8 @@ class Splits:
             _log.info(text)
             tell(text)
 
+        if self._fleet.turning.locked():
+            step("Another restart or split is under way, whose end this one waits for.")
         async with self._fleet.turning:
             before = self._fleet.reread()
             _refuse_variables(before)
