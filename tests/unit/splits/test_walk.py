@@ -325,6 +325,37 @@ async def test_a_file_that_was_changed_meanwhile_is_left_and_it_goes_back(stage:
     assert stage.as_before(changed)
 
 
+async def test_what_was_changed_meanwhile_brings_a_service_back_too(stage: Stage) -> None:
+    await stage.split(QUICK)
+    changed = stage.file.read_text() + "# of somebody else\n"
+    stage.fleet.reached[0.0] = lambda: stage.file.write_text(changed)
+    with pytest.raises(SplitRolledBackError, match="was changed meanwhile"):
+        await stage.split(BACK)
+    assert stage.as_before(changed)
+    assert "pay-1" in stage.fleet.running
+
+
+async def test_a_name_that_cannot_be_is_told_of_the_file_as_it_would_be(stage: Stage) -> None:
+    with pytest.raises(UserMistakeError, match="'web' is what the processes are called") as caught:
+        await stage.split(SplitAsked(module="pay", service="web"))
+    assert str(caught.value).startswith(f"{stage.file}, as it would be")
+    assert str(caught.value).endswith("Nothing was done.")
+    assert (stage.fleet.done, stage.as_before()) == ([], True)
+
+
+async def test_one_waits_for_the_end_of_another_and_says_so(stage: Stage) -> None:
+    async with stage.fleet.turning:
+        task = asyncio.create_task(stage.split(QUICK))
+        while not stage.told:
+            await asyncio.sleep(0)
+        assert stage.told == [
+            "Another restart or split is under way, whose end this one waits for."
+        ]
+        assert stage.fleet.done == []
+    await task
+    assert stage.fleet.done == OUT
+
+
 async def test_what_variables_say_is_not_for_the_file_to_change(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:

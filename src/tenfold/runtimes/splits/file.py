@@ -125,7 +125,9 @@ def written_beside(file: Path, text: str) -> Iterator[Path]:
     Raises: UserMistakeError where nothing can be written there.
     """
     try:
-        handle, name = tempfile.mkstemp(prefix=f".{file.stem}.", suffix=".toml", dir=file.parent)
+        handle, name = tempfile.mkstemp(
+            prefix=f".{file.stem}.split-", suffix=".toml", dir=file.parent
+        )
         with os.fdopen(handle, "w", encoding="utf-8") as opened:
             opened.write(text)
     except OSError as error:

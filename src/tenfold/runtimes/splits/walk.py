@@ -92,11 +92,16 @@ class Splits:
                     ) from error
                 self._fleet.settle(self._read(before.file, before))
             self._sockets.close_others(self._fleet.source.topology.groups)
-            await self._fleet.prepare("after")
             step(f"{before.file} says so now.")
+            await self._fleet.prepare("after")
 
     def _read(self, file: Path, before: ProductFile) -> ProductFile:
-        return read_product_file(file, before.topology.name, overrides=self._overrides)
+        """A file that is to be the topology file. Raises: UserMistakeError as if it were."""
+        try:
+            return read_product_file(file, before.topology.name, overrides=self._overrides)
+        except UserMistakeError as error:
+            told = str(error).replace(str(file), f"{before.file}, as it would be")
+            raise UserMistakeError(f"{told} Nothing was done.") from error
 
     def _keep(self, before: ProductFile, text: str, beside: Path) -> None:
         """Let the topology file say what is so now. Raises: UserMistakeError, OSError."""
