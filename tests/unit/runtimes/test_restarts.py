@@ -129,15 +129,19 @@ async def test_whoever_leaves_has_the_split_taken_back(tmp_path: Path) -> None:
 
 
 async def test_a_supervisor_that_stops_gives_the_split_up(tmp_path: Path) -> None:
-    begun = asyncio.Event()
+    begun, given_up = asyncio.Event(), asyncio.Event()
 
     async def split(*_: object) -> None:
         begun.set()
-        await asyncio.Event().wait()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            given_up.set()
 
     async with splitting(tmp_path, split):
         asking = asyncio.create_task(ask_split(tmp_path, SplitAsked(module="pay"), print))
         await begun.wait()
+    assert given_up.is_set()
     with pytest.raises(RestartFailedError, match="being stopped"):
         await asking
 

@@ -13,8 +13,9 @@ from tenfold.adapters.frames.service import RemoteService
 from tenfold.contracts.errors import UserMistakeError
 from tenfold.ports.peers import Outgoing
 from tenfold.runtimes.local_servers.probes import free_port
+from tenfold.runtimes.processes import Splitting
 from tenfold.runtimes.services import Place, Sockets, answer_at
-from tenfold.runtimes.settings import ServiceSettings
+from tenfold.runtimes.settings import ProcessSettings, ServiceSettings
 from tenfold.runtimes.topology import Product, Topology
 from tests.unit.frames.authority import Authority
 from tests.unit.frames.test_containment import OPERATIONS, Process
@@ -67,6 +68,46 @@ def test_a_process_asks_others_for_what_it_does_not_host(
     if not service:
         assert peers["orders"] is peers["stock"]
         assert peers["orders"] is not peers["catalog"]
+
+
+def test_what_is_split_is_hosted_here_too_and_shared_out(tmp_path: Path) -> None:
+    processes = ProcessSettings(modules=("mill",))
+    product = product_of(tmp_path, Topology(services=SERVICES, processes=processes))
+    sockets = {name: tmp_path / name for name in ("web", *SERVICES)}
+    place = Place("", sockets, Splitting(service="ordering", share=0.25))
+    assert set(place.peers(product)) == {"catalog"}
+    assert set(place.splits) == {"orders", "stock"}
+    assert place.splits["orders"] is place.splits["stock"]
+    assert place.splits["orders"].share == 0.25
+    assert isinstance(place.splits["orders"].service, RemoteService)
+    elsewhere = Place("ordering", sockets).peers(product)
+    assert set(elsewhere) == {"catalog", "mill"}, "web processes that host modules are called too"
+
+
+def test_sockets_come_and_go_while_others_stay(tmp_path: Path) -> None:
+    sockets = Sockets(tmp_path, {"catalog": SERVICES["catalog"]})
+    first = sockets.of("catalog")
+    sockets.add(SERVICES)
+    assert sockets.of("catalog") is first
+    assert set(sockets.paths) == set(SERVICES)
+    sockets.close_others({"catalog"})
+    assert (sockets.of("catalog"), sockets.of("ordering")) == (first, None)
+    assert [path.name for path in tmp_path.iterdir()] == ["service-catalog.sock"]
+    sockets.close()
+    assert not list(tmp_path.iterdir())
+
+
+def test_one_that_cannot_be_bound_takes_none_of_the_others_away(tmp_path: Path) -> None:
+    sockets = Sockets(tmp_path, {"catalog": SERVICES["catalog"]})
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        listen = f"127.0.0.1:{taken.getsockname()[1]}"
+        mill = ServiceSettings(modules=("mill",), listen=listen)
+        with pytest.raises(UserMistakeError, match="cannot listen"):
+            sockets.add({**SERVICES, "mill": mill})
+    assert sockets.of("catalog") is not None
+    assert sockets.of("ordering") is None
+    assert [path.name for path in tmp_path.iterdir()] == ["service-catalog.sock"]
+    sockets.close()
 
 
 def test_certificates_are_read_once_for_all_services_elsewhere(tmp_path: Path) -> None:

@@ -199,6 +199,10 @@ def test_web_processes_may_host_what_no_service_does(tmp_path: Path) -> None:
     [
         (WEB + "web = 0\n" + STOCK, "the web processes of the topology 'scale' host modules"),
         (WEB + STOCK.replace("shop", "worker"), "'worker' is what the processes are called"),
+        (
+            WEB + STOCK + 'replicas = 0\naddresses = ["127.0.0.1:7001"]\n',
+            "'shop' is on other machines too",
+        ),
         (WEB + STOCK + 'listen = "127.0.0.1:7001"\n', "'shop' is on other machines too"),
     ],
 )
