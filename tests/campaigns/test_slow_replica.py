@@ -28,7 +28,7 @@ from tests.campaigns.waiting_server import AT_ONCE, OPERATIONS, WAIT_S
 from tests.unit.frames.simulated import percentile
 
 pytestmark = [pytest.mark.anyio, pytest.mark.campaign]
-RUNS = int(os.environ.get("REPLICA_RUNS", "3"))
+RUNS = int(os.environ.get("REPLICA_RUNS", "5"))
 SECONDS = 4.0
 PER_S = 0.4 * 4 * AT_ONCE / WAIT_S
 LOSING_WAIT_S, LOSES_S, LOST_PER_S = 0.03, 0.25, 1_500.0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from random import Random
 
 import msgspec
@@ -13,7 +13,7 @@ from tenfold.contracts.errors import UserMistakeError
 from tenfold.path.splitting import SplitCounts
 from tenfold.runtimes.draining import DrainOrder
 from tenfold.runtimes.links import Assignment, Task
-from tenfold.runtimes.processes import PlannedProcess, decide_processes, decide_rollout
+from tenfold.runtimes.processes import PlannedProcess, decide_order, decide_processes
 from tenfold.runtimes.restarts import ProcessState
 from tenfold.runtimes.slots import Slot
 from tenfold.runtimes.spawning import Child, Spawning
@@ -67,6 +67,11 @@ class Fleet:
         return self._source
 
     @property
+    def names(self) -> list[str]:
+        """The processes that there are to be."""
+        return list(self._slots)
+
+    @property
     def states(self) -> list[ProcessState]:
         """Every process that there is to be, and how it does."""
         return [slot.state for slot in self._slots.values()]
@@ -116,29 +121,27 @@ class Fleet:
             self._source = self.reread()
             await self.prepare("before")
             step("A rolling restart begins.")
-            await self.turn(self._source, _planned(self._source), step)
+            wanted = _planned(self._source)
+            await self.turn(self._source, wanted, step)
+            await self.end({each.name for each in wanted}, step)
             await self.prepare("after")
 
     async def turn(
-        self,
-        source: ProductFile,
-        wanted: Sequence[PlannedProcess],
-        tell: Callable[[str], None],
-        *,
-        only: Callable[[PlannedProcess], bool] = lambda _: True,
+        self, source: ProductFile, wanted: Sequence[PlannedProcess], tell: Callable[[str], None]
     ) -> None:
-        """Get from the processes that run to those that are wanted, one by one.
+        """Begin or replace processes, one by one; others are left as they are.
 
         Args:
             source: by which file they are begun.
-            only: which of the wanted ones are begun or replaced; others are left as they are.
         Raises: UserMistakeError, ProcessNotStartedError; what was not replaced by then goes on.
         """
-        rollout = decide_rollout(list(self._slots), wanted)
-        for planned in filter(only, rollout.begin):
+        for planned in decide_order(wanted):
             await self._renew(planned, source)
             tell(f"{planned.name} is new.")
-        for name in rollout.end:
+
+    async def end(self, wanted: Collection[str], tell: Callable[[str], None]) -> None:
+        """End all processes but those of these names."""
+        for name in [each for each in self._slots if each not in wanted]:
             await self._slots.pop(name).end(DrainOrder())
             del self._sources[name]
             tell(f"{name} is gone.")

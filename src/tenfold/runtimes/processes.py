@@ -14,14 +14,13 @@ from tenfold.runtimes.settings import ProcessSettings, ServiceSettings
 
 __all__ = [
     "PlannedProcess",
-    "Rollout",
     "Splitting",
     "decide_failures",
     "decide_hung_beats",
     "decide_names_here",
     "decide_processes",
     "decide_restart",
-    "decide_rollout",
+    "decide_order",
 ]
 
 _MOST_DOUBLINGS = 30
@@ -49,13 +48,6 @@ class PlannedProcess(Struct):
     def serves(self) -> bool:
         """Whether it answers requests over HTTP."""
         return self.role is not Role.WORKER and not self.service
-
-
-class Rollout(Struct):
-    """What a rolling restart does, in this order: replace or add these, then end those."""
-
-    begin: tuple[PlannedProcess, ...]
-    end: tuple[str, ...]
 
 
 def decide_processes(
@@ -135,15 +127,10 @@ def decide_hung_beats(hung_s: float, *, beat_s: float) -> int | None:
     return max(_LEAST_BEATS, math.ceil(hung_s / beat_s)) if hung_s else None
 
 
-def decide_rollout(running: Sequence[str], wanted: Sequence[PlannedProcess]) -> Rollout:
-    """How to get from the processes that run to those that are wanted, one at a time.
+def decide_order(wanted: Sequence[PlannedProcess]) -> tuple[PlannedProcess, ...]:
+    """In which order processes are replaced, one at a time.
 
-    Workers go first: new code understands what old code has published, while
+    Workers and services go first: new code understands what old code has published, while
     what new code publishes should find workers that know it.
     """
-    names = {process.name for process in wanted}
-    workers = [process for process in wanted if not process.serves]
-    serving = [process for process in wanted if process.serves]
-    return Rollout(
-        begin=(*workers, *serving), end=tuple(name for name in running if name not in names)
-    )
+    return tuple(sorted(wanted, key=lambda process: process.serves))

@@ -163,6 +163,18 @@ def test_who_gave_up_tells_only_that_it_took_so_long_at_the_least() -> None:
     assert standing.slowness == 7.0
 
 
+def test_what_is_always_given_up_stays_as_slow_as_it_was_known_to_be() -> None:
+    standing = Standing()
+    standing.answered(0.0, 10.0)
+    for round_ in range(1, 20):  # each hedged, and given up when the other had answered
+        standing.waited_for(round_ * TAU_S, 2.5)
+    assert standing.slowness_at(19 * TAU_S) == 10.0
+    standing.waited_for(20 * TAU_S, 0.9)
+    assert standing.slowness_at(20 * TAU_S) < 5.0, "one given up so early tells nothing"
+    standing.answered(21 * TAU_S, 1.0)
+    assert standing.slowness_at(21 * TAU_S) < 5.0, "an answer does"
+
+
 def test_a_fault_is_not_taken_for_a_quick_answer() -> None:
     standing = Standing()
     standing.answered(0.0, 2.0)

@@ -120,7 +120,7 @@ GATEWAY = PlannedProcess(name="gateway-1", role=Role.WEB)
 
 
 @pytest.mark.anyio
-async def test_it_turns_to_what_is_wanted_and_leaves_what_it_is_not_to_touch(
+async def test_it_turns_to_what_is_wanted_and_leaves_the_others(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before, after = read(tmp_path, TEXT), read(tmp_path, TEXT + "replicas = 2\n")
@@ -129,10 +129,12 @@ async def test_it_turns_to_what_is_wanted_and_leaves_what_it_is_not_to_touch(
     await fleet.turn(before, [GATEWAY, ONE, OTHER], told.append)
     assert spawned.names == ["one-1", "other-1", "gateway-1"], "who serves people comes last"
     splitting = msgspec.structs.replace(GATEWAY, splitting=Splitting(service="one", share=0.0))
-    await fleet.turn(after, [splitting, ONE], told.append, only=lambda p: not p.service)
+    await fleet.turn(after, [splitting], told.append)
+    await fleet.end({"gateway-1", "one-1"}, told.append)
     assert spawned.names[3:] == ["gateway-1"]
     assert [process.alive for process in spawned.processes] == [True, False, False, True]
     assert told[3:] == ["gateway-1 is new.", "other-1 is gone."]
+    assert fleet.names == ["one-1", "gateway-1"]
     assert fleet.runs(splitting, after)
     assert not fleet.runs(splitting, before), "it was begun by another file"
     assert not fleet.runs(GATEWAY, after)
@@ -152,7 +154,7 @@ async def test_who_is_started_again_begins_by_the_file_that_it_was_begun_by(
     before, after = read(tmp_path, TEXT), read(tmp_path, TEXT + "replicas = 2\n")
     spawned = Spawned(before, monkeypatch)
     await spawned.fleet.turn(before, [GATEWAY], print)
-    await spawned.fleet.turn(after, [GATEWAY, ONE], print, only=lambda p: bool(p.service))
+    await spawned.fleet.turn(after, [ONE], print)
     spawned.again.clear()
     spawned.processes[0].ended.set()
     async with asyncio.timeout(20):
@@ -176,7 +178,7 @@ async def test_what_does_not_begin_leaves_what_there_was(
     monkeypatch.setattr(Process, "begun", fail)
     for planned in (GATEWAY, ONE):
         with pytest.raises(ProcessNotStartedError):
-            await spawned.fleet.turn(after, [planned], print, only=lambda p, own=planned: p == own)
+            await spawned.fleet.turn(after, [planned], print)
     assert spawned.fleet.runs(GATEWAY, before)
     assert [state.name for state in spawned.fleet.states] == ["gateway-1"]
     monkeypatch.undo()

@@ -11,9 +11,9 @@ from tenfold.runtimes.processes import (
     decide_failures,
     decide_hung_beats,
     decide_names_here,
+    decide_order,
     decide_processes,
     decide_restart,
-    decide_rollout,
 )
 from tenfold.runtimes.roles import Role
 from tenfold.runtimes.settings import ProcessSettings, ServiceSettings
@@ -60,8 +60,10 @@ def test_services_have_processes_of_their_own_behind_gateways() -> None:
         ("ordering-1", Role.WEB, "ordering", False),
         ("ordering-worker-1", Role.WORKER, "ordering", False),
     ]
-    rollout = decide_rollout([], planned)
-    assert [each.name for each in rollout.begin[-2:]] == ["gateway-1", "gateway-2"]
+    assert [each.name for each in decide_order(planned)] == [
+        *("catalog-1", "catalog-2", "ordering-1", "ordering-worker-1"),
+        *("gateway-1", "gateway-2"),
+    ]
 
 
 @given(st.integers(1, 500), st.floats(0, 1))
@@ -89,11 +91,9 @@ def test_a_process_that_has_served_long_begins_to_count_anew(
     assert decide_failures(failures, served_s=served_s, settings=SETTINGS) == expected
 
 
-def test_a_rollout_renews_workers_first_and_ends_what_is_not_wanted() -> None:
-    wanted = decide_processes(ProcessSettings(web=1, workers=1))
-    rollout = decide_rollout(["web-1", "web-2", "worker-1"], wanted)
-    assert [each.name for each in rollout.begin] == ["worker-1", "web-1"]
-    assert rollout.end == ("web-2",)
+def test_workers_are_replaced_first() -> None:
+    wanted = decide_processes(ProcessSettings(web=2, workers=1))
+    assert [each.name for each in decide_order(wanted)] == ["worker-1", "web-1", "web-2"]
 
 
 def test_only_workers_do_not_serve() -> None:

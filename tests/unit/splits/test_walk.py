@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -14,7 +14,7 @@ import pytest
 from tenfold.contracts.errors import UserMistakeError
 from tenfold.path.splitting import SplitCounts
 from tenfold.runtimes.fleet import Fleet
-from tenfold.runtimes.processes import PlannedProcess, decide_rollout
+from tenfold.runtimes.processes import PlannedProcess, decide_order
 from tenfold.runtimes.restarts import ProcessState
 from tenfold.runtimes.services import Sockets
 from tenfold.runtimes.spawning import ProcessNotStartedError
@@ -73,23 +73,23 @@ class Recorded:
         self.done.append(f"prepare {task}")
 
     async def turn(
-        self,
-        source: ProductFile,
-        wanted: Sequence[PlannedProcess],
-        tell: Callable[[str], None],
-        *,
-        only: Callable[[PlannedProcess], bool],
+        self, source: ProductFile, wanted: Sequence[PlannedProcess], tell: Callable[[str], None]
     ) -> None:
-        rollout = decide_rollout(list(self.running), wanted)
-        for each in filter(only, rollout.begin):
+        for each in decide_order(wanted):
             if self.fails(each):
                 raise ProcessNotStartedError(f"{each.name} could not begin.")
             self.running[each.name] = (each, source)
             share = "" if each.splitting is None else f" {each.splitting.share:g}"
             self.done.append(f"{each.name}{share}")
-        for name in rollout.end:
+
+    async def end(self, wanted: Collection[str], tell: Callable[[str], None]) -> None:
+        for name in [each for each in self.running if each not in wanted]:
             del self.running[name]
             self.done.append(f"-{name}")
+
+    @property
+    def names(self) -> list[str]:
+        return list(self.running)
 
     def runs(self, planned: PlannedProcess, source: ProductFile) -> bool:
         return self.running.get(planned.name) == (planned, source)
@@ -169,7 +169,7 @@ def stage(tmp_path: Path) -> Stage:
     return Stage(tmp_path)
 
 
-OUT = ["prepare before", "pay-1", "worker-1 0", "web-1 0", "worker-1", "web-1", "prepare after"]
+OUT = ["prepare before", "worker-1 0", "web-1 0", "pay-1", "worker-1", "web-1", "prepare after"]
 
 
 async def test_out_and_back_take_their_steps_in_order(stage: Stage) -> None:
@@ -192,13 +192,51 @@ async def test_out_and_back_take_their_steps_in_order(stage: Stage) -> None:
         "prepare before",
         "worker-1 1",
         "web-1 1",
+        "-pay-1",
         "worker-1",
         "web-1",
-        "-pay-1",
         "prepare after",
     ]
     assert stage.fleet.shares == [0.99, 0.95, 0.75, 0.5, 0.0]
     assert stage.as_before()
+
+
+BESIDE = (
+    TEXT.replace('pay = "shop:Pay"', 'pay = "shop:Pay"\nstock = "shop:Stock"')
+    + 'modules = ["orders", "pay"]\n\n[topologies.growth.services.depot]\nmodules = ["stock"]\n'
+)
+
+
+async def test_other_services_learn_where_it_is_before_it_goes(tmp_path: Path) -> None:
+    stage = Stage(tmp_path, BESIDE)
+    await stage.split(QUICK)
+    assert stage.fleet.done[4:] == ["depot-1", "worker-1", "web-1", "prepare after"]
+    text = stage.file.read_text()
+    stage.fleet.done.clear()
+    await stage.split(BACK)
+    assert stage.fleet.done[3:] == ["depot-1", "-pay-1", "worker-1", "web-1", "prepare after"]
+    assert stage.as_before(BESIDE)
+    await stage.split(QUICK)
+    changed = text + "# of somebody else\n"
+    stage.fleet.reached[0.0] = lambda: stage.file.write_text(changed)
+    stage.fleet.done.clear()
+    with pytest.raises(SplitRolledBackError, match="was changed meanwhile"):
+        await stage.split(BACK)
+    assert stage.fleet.done[7:] == ["pay-1", "depot-1", "worker-1", "web-1"]
+    assert stage.as_before(changed)
+
+
+async def test_and_when_it_goes_back_from_its_last_step(tmp_path: Path) -> None:
+    stage = Stage(tmp_path, BESIDE)
+    changed = BESIDE + "# of somebody else\n"
+    stage.fleet.reached[1.0] = lambda: stage.file.write_text(changed)
+    with pytest.raises(SplitRolledBackError, match="was changed meanwhile"):
+        await stage.split(QUICK)
+    assert stage.fleet.done[7:] == [
+        *("worker-1 1", "web-1 1"),
+        *("depot-1", "-pay-1", "worker-1", "web-1"),
+    ]
+    assert stage.as_before(changed)
 
 
 async def test_what_was_counted_is_told(stage: Stage) -> None:
@@ -215,7 +253,7 @@ async def test_faults_at_the_service_take_it_back(stage: Stage) -> None:
     with pytest.raises(SplitRolledBackError, match=r"calls failed at the service pay.*as it was"):
         await stage.split(QUICK)
     assert stage.fleet.shares == [0.01, 0.05, 0.25, 0.0]
-    assert stage.fleet.done[4:] == ["worker-1", "web-1", "-pay-1"]
+    assert stage.fleet.done[4:] == ["-pay-1", "worker-1", "web-1"]
     assert stage.as_before()
 
 
@@ -244,11 +282,11 @@ async def test_code_that_cannot_be_prepared_changes_nothing(stage: Stage) -> Non
 @pytest.mark.parametrize(
     ("fails", "done"),
     [
-        (lambda p: p.name == "pay-1", []),
-        (lambda p: p.splitting is not None, ["pay-1", "-pay-1"]),
+        (lambda p: p.name == "pay-1", ["worker-1 0", "web-1 0", "worker-1", "web-1"]),
+        (lambda p: p.splitting is not None, []),
         (
             lambda p: p.splitting is not None and p.name == "web-1",
-            ["pay-1", "worker-1 0", "worker-1", "-pay-1"],
+            ["worker-1 0", "worker-1"],
         ),
     ],
 )
@@ -280,9 +318,9 @@ async def test_from_its_last_step_it_hosts_the_module_again_before_the_service_g
         "worker-1",  # hosts it no more, and then web-1 could not begin
         "worker-1 1",
         "web-1 1",
+        "-pay-1",
         "worker-1",
         "web-1",
-        "-pay-1",
     ]
     assert stage.fleet.shares[-1] == 0.0
     assert stage.as_before()

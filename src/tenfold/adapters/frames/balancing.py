@@ -123,9 +123,14 @@ class Standing:
         self.in_a_row += 1
 
     def waited_for(self, now_s: float, slowness: float) -> None:
-        """Somebody gave up after so many times of the usual: it takes that long at the least."""
-        if slowness > self.slowness_at(now_s):
-            self.slowness, self.seen_s = slowness, now_s
+        """Somebody gave up after so many times of the usual: it takes that long at the least.
+
+        So it is not quicker than its last answers were, and that does not fade. Where every call
+        to a slow process is hedged, and given up when the other has answered, nothing else
+        would tell how slow it is.
+        """
+        if slowness >= _ALIKE:
+            self.slowness, self.seen_s = max(self.slowness, slowness), now_s
 
     def eject(self, now_s: float, seconds: float) -> None:
         """Leave it alone for so long; then it is judged anew."""
@@ -184,7 +189,7 @@ def decide_slowness(known: float, observed: float, elapsed_s: float) -> float:
     if observed >= known:
         return observed
     weight = math.exp(-elapsed_s / TAU_S)
-    return known * weight + observed * (1.0 - weight)
+    return min(known, observed + (known - observed) * weight)
 
 
 def decide_weight(now_s: float, out_until_s: float) -> float:

@@ -1,8 +1,9 @@
 """The walk of a running product from one hosting of a module to another, and the way back.
 
-    out:   the service begins   web processes host the module too   1 % … 100 % go to the service
-           web processes do not host it any more
-    back:  web processes host it too   100 % … 0 % go to the service   the service ends
+    out:   web processes can call the service   it begins   1 % … 100 % of the calls go there
+           web processes host the module no more
+    back:  web processes host the module too   100 % … 0 % go to its service   it ends
+           web processes know of none
 
 At each moment whoever hosts the module works on the same data, so that either may answer any
 call, and what is begun at one side may end at the other. Nothing lasts before the end: a product
@@ -132,6 +133,9 @@ class _Walk:
         self._tell = tell
         self._apart = before if asked.back else after
         """The file in which the module has a service of its own."""
+        planned = decide_planned(self._apart, self._service, None)
+        self._names = {each.name for each in planned if self._is_of_service(each)}
+        """The processes of that service."""
         self._counted: dict[int, SplitCounts] = {}
         self._total = SplitCounts()
         self._ending = False
@@ -139,18 +143,19 @@ class _Walk:
     async def go(self) -> None:
         """All of it. Raises: TenfoldError, OSError where a step fails, or too many calls do."""
         asked = self._asked
-        if not asked.back:
-            self._sockets.add(self._after.topology.groups)
+        self._sockets.add(self._apart.topology.groups)
         await self._fleet.prepare("before")
-        if not asked.back:
-            beside = (*decide_planned(self._before, self._service, None), *self._of_service())
-            await self._turn(self._after, beside, only=self._is_of_service)
         await self._host_both(1.0 if asked.back else 0.0)
+        if not asked.back:
+            await self._turn(self._after, self._is_of_service)
         for share in SHARES:
             await self._watch(share)
         self._ending = True
-        wanted = decide_planned(self._after, self._service, None)
-        await self._turn(self._after, wanted, only=lambda p: not self._is_of_service(p))
+        # Others are to call the module where it is to be, before it goes where they call it.
+        await self._turn(self._after, self._is_of_others)
+        if asked.back:
+            await self._end_service()
+        await self._turn(self._after, _is_web)
         self._tell(
             f"{asked.module} is hosted by the web processes."
             if asked.back
@@ -159,17 +164,19 @@ class _Walk:
 
     async def undo(self) -> None:
         """Go back from wherever it is. What fails then is told in the log, and left as it is."""
-        asked, share = self._asked, 1.0 if self._asked.back else 0.0
         self._tell("It goes back.")
         try:
-            if self._ending and not asked.back:
-                # Those that do not host it any more are to do so again, before the service goes.
-                await self._host_both(1.0)
-            await self._fleet.divert(share, _ANSWER_S)
-            planned = decide_planned(self._before, self._service, None)
-            await self._turn(
-                self._before, planned, only=lambda p: not self._fleet.runs(p, self._before)
-            )
+            if self._asked.back:
+                await self._turn(self._before, self._is_of_service)
+                await self._fleet.divert(1.0, _ANSWER_S)
+                await self._turn(self._before, self._is_of_others)
+            else:
+                if self._ending:
+                    await self._host_both(1.0)
+                await self._fleet.divert(0.0, _ANSWER_S)
+                await self._turn(self._before, self._is_of_others)
+                await self._end_service()
+            await self._turn(self._before, _is_web)
             self._sockets.close_others(self._before.topology.groups)
         except (TenfoldError, OSError) as error:
             _log.error(
@@ -181,23 +188,25 @@ class _Walk:
     def _is_of_service(self, planned: PlannedProcess) -> bool:
         return planned.service == self._service
 
-    def _of_service(self) -> tuple[PlannedProcess, ...]:
-        planned = decide_planned(self._after, self._service, None)
-        return tuple(filter(self._is_of_service, planned))
+    def _is_of_others(self, planned: PlannedProcess) -> bool:
+        return bool(planned.service) and not self._is_of_service(planned)
 
     async def _host_both(self, share: float) -> None:
         """Let the web processes, and their workers, host what the service does too."""
         planned = decide_planned(self._apart, self._service, share)
-        await self._turn(self._apart, planned, only=lambda p: not p.service)
+        await self._fleet.turn(self._apart, list(filter(_is_web, planned)), self._tell)
 
-    async def _turn(
-        self,
-        source: ProductFile,
-        wanted: tuple[PlannedProcess, ...],
-        *,
-        only: Callable[[PlannedProcess], bool],
-    ) -> None:
-        await self._fleet.turn(source, wanted, self._tell, only=only)
+    async def _turn(self, source: ProductFile, which: Callable[[PlannedProcess], bool]) -> None:
+        """Let some be as they are to be by a file; those that are so already are left."""
+        wanted = [
+            planned
+            for planned in decide_planned(source, self._service, None)
+            if which(planned) and not self._fleet.runs(planned, source)
+        ]
+        await self._fleet.turn(source, wanted, self._tell)
+
+    async def _end_service(self) -> None:
+        await self._fleet.end(set(self._fleet.names) - self._names, self._tell)
 
     async def _watch(self, new: float) -> None:
         """Let this part of the calls go the new way, and look at them for a while.
@@ -236,10 +245,14 @@ class _Walk:
             self._counted[pid] = counts
 
     def _check_service(self) -> None:
-        names = {planned.name for planned in self._of_service()}
         for state in self._fleet.states:
-            if state.name in names and (state.restarts or state.state != "ready"):
+            if state.name in self._names and (state.restarts or state.state != "ready"):
                 raise SplitRolledBackError(f"{state.name} ended by itself; the log says why.")
+
+
+def _is_web(planned: PlannedProcess) -> bool:
+    """Whether it is a web process, or one of their workers."""
+    return not planned.service
 
 
 def _refuse_variables(source: ProductFile) -> None:
