@@ -38,7 +38,9 @@ QUICK = SplitAsked(module="pay", step_s=0.1)
 BACK = SplitAsked(module="pay", step_s=0.1, back=True)
 
 
-_COUNTED = re.compile(r"(\d+)% of .* service: (\d+) there \(0 failed\) and (\d+) here \(0 failed")
+_COUNTED = re.compile(
+    r"(\d+)% of .* service: ([\d,]+) there \(0 failed\) and ([\d,]+) here \(0 failed"
+)
 
 
 class Recorded:
@@ -244,7 +246,7 @@ async def test_what_was_counted_is_told(stage: Stage) -> None:
     said = [line for line in stage.told if " of the calls of pay " in line]
     assert [line.partition("%")[0] for line in said] == ["1", "5", "25", "50", "100"]
     for line in said:
-        share, there, here = (int(number) for number in _COUNTED.match(line).groups())
+        share, there, here = (int(n.replace(",", "")) for n in _COUNTED.match(line).groups())
         assert there * 100 == share * (there + here) > 0, f"of this step alone: {line}"
 
 
@@ -324,6 +326,21 @@ async def test_from_its_last_step_it_hosts_the_module_again_before_the_service_g
     ]
     assert stage.fleet.shares[-1] == 0.0
     assert stage.as_before()
+
+
+async def test_what_cannot_be_taken_back_is_told_too(stage: Stage) -> None:
+    def begin_to_fail() -> None:
+        stage.fleet.service_faults = 5
+        stage.fleet.fails = lambda planned: planned.name == "web-1"
+
+    stage.fleet.reached[0.5] = begin_to_fail
+    with pytest.raises(SplitRolledBackError) as caught:
+        await stage.split(QUICK)
+    assert "calls failed at the service pay" in str(caught.value)
+    assert "Not all processes could be replaced" in str(caught.value)
+    assert "as it was before." not in str(caught.value)
+    assert stage.fleet.shares[-1] == 0.0, "nothing is asked of the service any more"
+    assert "pay-1" not in stage.fleet.running
 
 
 async def test_faults_here_keep_it_in_its_service(tmp_path: Path) -> None:

@@ -37,6 +37,7 @@ __all__ = ["Splits"]
 
 _LOOK_S = 1.0
 _ANSWER_S = 5.0
+_EARLY_S = 0.01
 _log = logging.getLogger("tenfold.supervisor")
 
 
@@ -84,13 +85,11 @@ class Splits:
                     await walk.go()
                     self._keep(before, text, beside)
                 except BaseException as error:
-                    if not self._stopping:
-                        await walk.undo()
+                    failed = None if self._stopping else await walk.undo()
                     if not isinstance(error, TenfoldError | OSError):
                         raise
-                    raise SplitRolledBackError(
-                        f"{error} {asked.module} is hosted as it was before."
-                    ) from error
+                    how = failed or f"{asked.module} is hosted as it was before."
+                    raise SplitRolledBackError(f"{error} {how}") from error
                 self._fleet.settle(self._read(before.file, before))
             self._sockets.close_others(self._fleet.source.topology.groups)
             step(f"{before.file} says so now.")
@@ -162,8 +161,8 @@ class _Walk:
             else f"{asked.module} is a service of its own: {self._service}."
         )
 
-    async def undo(self) -> None:
-        """Go back from wherever it is. What fails then is told in the log, and left as it is."""
+    async def undo(self) -> str | None:
+        """Go back from wherever it is. Returns: what people are to know if that failed, too."""
         self._tell("It goes back.")
         try:
             if self._asked.back:
@@ -179,11 +178,13 @@ class _Walk:
             await self._turn(self._before, _is_web)
             self._sockets.close_others(self._before.topology.groups)
         except (TenfoldError, OSError) as error:
-            _log.error(
-                "Not all processes could be replaced by such as there were before: %s Calls are "
-                "answered none the less. When that is mended, `tenfold restart` replaces them.",
-                error,
+            failed = (
+                f"Not all processes could be replaced by such as there were before: {error} Calls "
+                "are answered none the less. When that is mended, `tenfold restart` replaces them."
             )
+            _log.error(failed)
+            return failed
+        return None
 
     def _is_of_service(self, planned: PlannedProcess) -> bool:
         return planned.service == self._service
@@ -220,7 +221,8 @@ class _Walk:
         while True:
             await asyncio.sleep(max(0.0, min(_LOOK_S, until - loop.time())))
             await self._count(share)
-            seen, over = self._total - began, loop.time() >= until
+            # A timer may ring a little early, and what is left then is not worth a look of its own.
+            seen, over = self._total - began, loop.time() >= until - _EARLY_S
             fresh = side_of(seen, service=not asked.back)
             usual = side_of(seen, service=asked.back)
             if decide_verdict(fresh, usual, asked.most_faults, over=over):
