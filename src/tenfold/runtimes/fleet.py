@@ -13,7 +13,7 @@ from tenfold.contracts.errors import UserMistakeError
 from tenfold.path.splitting import SplitCounts
 from tenfold.runtimes.draining import DrainOrder
 from tenfold.runtimes.links import Assignment, Task
-from tenfold.runtimes.processes import PlannedProcess, decide_order, decide_processes
+from tenfold.runtimes.processes import PlannedProcess, decide_order
 from tenfold.runtimes.restarts import ProcessState
 from tenfold.runtimes.slots import Slot
 from tenfold.runtimes.spawning import Child, Spawning
@@ -94,7 +94,7 @@ class Fleet:
         Raises: ProcessNotStartedError, UserMistakeError of the first that is not.
         """
         await self.prepare("before")
-        for planned in _planned(self._source):
+        for planned in self._source.topology.planned:
             self._slots[planned.name] = self._slot(planned)
             self._sources[planned.name] = self._source
         slots = list(self._slots.values())
@@ -121,7 +121,7 @@ class Fleet:
             self._source = self.reread()
             await self.prepare("before")
             step("A rolling restart begins.")
-            wanted = _planned(self._source)
+            wanted = self._source.topology.planned
             await self.turn(self._source, wanted, step)
             await self.end({each.name for each in wanted}, step)
             await self.prepare("after")
@@ -232,11 +232,6 @@ class Fleet:
                 "product and start it again."
             )
         return source
-
-
-def _planned(source: ProductFile) -> tuple[PlannedProcess, ...]:
-    topology = source.topology
-    return decide_processes(topology.processes, topology.services)
 
 
 def _hosts(topology: Topology) -> dict[str, tuple[str, bool, list[str]]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import sqlite3
 import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator
@@ -28,6 +27,7 @@ from tenfold.observe.metrics import Counter, Gauge
 from tenfold.path.module import Resources
 from tenfold.ports.news import CommitNews
 from tenfold.ports.transfer import Transfer
+from tenfold.runtimes.durable import replace_durably
 from tenfold.runtimes.opening import (
     ModuleTables,
     OpenedModule,
@@ -250,14 +250,4 @@ def _create(connection: sqlite3.Connection, tables: list[Table]) -> None:
 
 def _mark(folder: Path, name: str) -> None:
     """Put a file there that is on the disk when this returns."""
-    partial = folder / f"{name}.partial"
-    with partial.open("wb") as file:
-        file.write(msgspec.json.encode({"at": datetime.now(UTC)}))
-        file.flush()
-        os.fsync(file.fileno())
-    partial.rename(folder / name)
-    opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(opened)
-    finally:
-        os.close(opened)
+    replace_durably(folder / name, msgspec.json.encode({"at": datetime.now(UTC)}))

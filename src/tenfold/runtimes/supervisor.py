@@ -28,7 +28,7 @@ from tenfold.runtimes.links import Assignment
 from tenfold.runtimes.listening import bind, bracketed, greeting, refuse_open_doors
 from tenfold.runtimes.lock import DataLock
 from tenfold.runtimes.log_pump import LogPump
-from tenfold.runtimes.processes import PlannedProcess, decide_names_here, decide_processes
+from tenfold.runtimes.processes import PlannedProcess, decide_names_here
 from tenfold.runtimes.restarts import RestartServer
 from tenfold.runtimes.roles import Role
 from tenfold.runtimes.services import Sockets
@@ -81,7 +81,7 @@ def supervise(source: ProductFile, supervision: Supervision, lock: DataLock) -> 
     """
     limits = source.topology.http
     refuse_open_doors(limits, source.origins)
-    planned = decide_processes(source.topology.processes, source.topology.services)
+    planned = source.topology.planned
     listener = bind(limits, wait_s=_ORPHANS_S) if any(each.serves for each in planned) else None
     sockets = Sockets(Path(lock.holder.control).parent, source.topology.groups)
     pump = LogPump(supervision.log.fileno())

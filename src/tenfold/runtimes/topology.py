@@ -23,6 +23,7 @@ from tenfold.ports.cache import CacheSettings
 from tenfold.runtimes.balancers.settings import BalancerSettings
 from tenfold.runtimes.hosting import check_hosting, decide_groups
 from tenfold.runtimes.places import Keys, Origins, nearest
+from tenfold.runtimes.processes import PlannedProcess, decide_processes
 from tenfold.runtimes.reach import check_reach
 from tenfold.runtimes.reading import coerce, from_outside, merge, read, type_at
 from tenfold.runtimes.references import import_reference
@@ -80,6 +81,11 @@ class Topology(Struct):
     def groups(self) -> dict[str, ServiceSettings]:
         """Who hosts modules and takes the calls of others. See `hosting.decide_groups`."""
         return decide_groups(self.processes, self.services)
+
+    @property
+    def planned(self) -> tuple[PlannedProcess, ...]:
+        """The processes of this machine."""
+        return decide_processes(self.processes, self.services)
 
     @property
     def repeated(self) -> bool:

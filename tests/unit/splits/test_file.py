@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import stat
 import tomllib
 from pathlib import Path
 
 import pytest
 
 from tenfold.contracts.errors import UserMistakeError
-from tenfold.runtimes.splits.file import Hosting, edit_hosting, replace_file, written_beside
+from tenfold.runtimes.splits.file import edit_hosting, written_beside
+from tenfold.runtimes.splits.plan import Hosting
 
 STORE = Path(__file__).parents[3] / "examples" / "store" / "tenfold.toml"
 OUT = Hosting(
@@ -99,18 +99,6 @@ def test_tables_in_one_line_are_not_guessed_at() -> None:
     text = 'topologies = { growth = { processes = { web = 2 } } }\nname = "x"\n'
     with pytest.raises(UserMistakeError, match="cannot be changed here"):
         edit_hosting(text, OUT)
-
-
-def test_a_file_is_replaced_at_once_with_its_rights_and_through_a_link(tmp_path: Path) -> None:
-    real, link = tmp_path / "real.toml", tmp_path / "tenfold.toml"
-    real.write_text("old")
-    real.chmod(0o640)
-    link.symlink_to(real)
-    replace_file(link, "new")
-    assert link.is_symlink()
-    assert real.read_text() == "new"
-    assert stat.S_IMODE(real.stat().st_mode) == 0o640
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["real.toml", "tenfold.toml"]
 
 
 def test_what_is_written_beside_goes_again(tmp_path: Path) -> None:

@@ -9,8 +9,7 @@ import pytest
 from tenfold.contracts.errors import UserMistakeError
 from tenfold.runtimes.processes import Splitting
 from tenfold.runtimes.splits.asked import SplitAsked
-from tenfold.runtimes.splits.file import Hosting
-from tenfold.runtimes.splits.plan import Side, decide_hosting, decide_planned, decide_verdict
+from tenfold.runtimes.splits.plan import Hosting, Side, decide_both, decide_hosting, decide_verdict
 from tenfold.runtimes.topology import ProductFile, read_product_file
 
 HEAD = """
@@ -96,15 +95,13 @@ def test_what_cannot_be_is_told_and_nothing_done(
 
 
 def test_only_who_serves_people_and_their_workers_host_it_too(tmp_path: Path) -> None:
-    planned = decide_planned(read(tmp_path, ONE), "pay", 0.25)
+    planned = decide_both(read(tmp_path, ONE), "pay", 0.25)
     both = Splitting(service="pay", share=0.25)
     assert {each.name: each.splitting for each in planned} == {
         "web-1": both,
         "web-2": both,
         "worker-1": both,
-        "pay-1": None,
     }
-    assert all(each.splitting is None for each in decide_planned(read(tmp_path, ONE), "pay", None))
 
 
 @pytest.mark.parametrize(

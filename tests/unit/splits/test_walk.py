@@ -19,7 +19,6 @@ from tenfold.runtimes.restarts import ProcessState
 from tenfold.runtimes.services import Sockets
 from tenfold.runtimes.spawning import ProcessNotStartedError
 from tenfold.runtimes.splits.asked import SplitAsked, SplitRolledBackError
-from tenfold.runtimes.splits.plan import decide_planned
 from tenfold.runtimes.splits.walk import Splits
 from tenfold.runtimes.topology import ProductFile, read_product_file
 
@@ -63,7 +62,7 @@ class Recorded:
         self.begin()
 
     def begin(self) -> None:
-        planned = decide_planned(self.source, "", None)
+        planned = self.source.topology.planned
         self.running = {each.name: (each, self.source) for each in planned}
 
     def reread(self) -> ProductFile:

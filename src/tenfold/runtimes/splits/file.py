@@ -1,10 +1,12 @@
-"""The topology file with a module hosted elsewhere; what people wrote around it stays."""
+"""The topology file with a module hosted elsewhere; what people wrote around it stays.
+
+Whoever changes no file does without this one, and without the library that it needs.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -15,23 +17,9 @@ import tomlkit
 from tomlkit.items import Array, Comment, Item, Null, Table, Whitespace
 
 from tenfold.contracts.errors import UserMistakeError
-from tenfold.contracts.structs import Struct
+from tenfold.runtimes.splits.plan import Hosting
 
-__all__ = ["Hosting", "edit_hosting", "replace_file", "written_beside"]
-
-
-class Hosting(Struct):
-    """Who is to host what: the web processes, and one service or none any more of that name.
-
-    `modules` of the web processes are empty where they host all.
-    """
-
-    topology: str
-    modules: tuple[str, ...]
-    service: str
-    hosts: tuple[str, ...] = ()
-    replicas: int = 1
-    workers: int = 0
+__all__ = ["edit_hosting", "written_beside"]
 
 
 def edit_hosting(text: str, hosting: Hosting) -> str:
@@ -142,23 +130,3 @@ def written_beside(file: Path, text: str) -> Iterator[Path]:
     finally:
         with contextlib.suppress(FileNotFoundError):
             path.unlink()
-
-
-def replace_file(file: Path, text: str) -> None:
-    """Let a file have this text, at once and durably, with the rights that it has. Raises: OSError.
-
-    Where it is a link, what it points to is replaced.
-    """
-    target = file.resolve()
-    handle, name = tempfile.mkstemp(prefix=f".{target.stem}.", suffix=".toml", dir=target.parent)
-    partial = Path(name)
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as opened:
-            opened.write(text)
-            opened.flush()
-            os.fsync(opened.fileno())
-        shutil.copymode(target, partial)
-        partial.replace(target)
-    finally:
-        with contextlib.suppress(FileNotFoundError):
-            partial.unlink()

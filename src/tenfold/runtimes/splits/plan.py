@@ -11,17 +11,38 @@ from tenfold.contracts.structs import Struct
 from tenfold.path.splitting import SplitCounts
 from tenfold.runtimes.hosting import WEB
 from tenfold.runtimes.places import nearest
-from tenfold.runtimes.processes import PlannedProcess, Splitting, decide_processes
+from tenfold.runtimes.processes import PlannedProcess, Splitting
 from tenfold.runtimes.splits.asked import SplitAsked
-from tenfold.runtimes.splits.file import Hosting
 from tenfold.runtimes.topology import ProductFile, Topology
 
-__all__ = ["SHARES", "Side", "decide_hosting", "decide_planned", "decide_verdict", "side_of"]
+__all__ = [
+    "SHARES",
+    "Hosting",
+    "Side",
+    "decide_both",
+    "decide_hosting",
+    "decide_verdict",
+    "side_of",
+]
 
 SHARES: Final = (0.01, 0.05, 0.25, 0.5, 1.0)
 """What goes the new way, step after step."""
 _FOR_SURE: Final = 3
 """So many faults are no chance, before a step is over."""
+
+
+class Hosting(Struct):
+    """Who is to host what: the web processes, and one service or none any more of that name.
+
+    `modules` of the web processes are empty where they host all.
+    """
+
+    topology: str
+    modules: tuple[str, ...]
+    service: str
+    hosts: tuple[str, ...] = ()
+    replicas: int = 1
+    workers: int = 0
 
 
 class Side(Struct):
@@ -95,22 +116,18 @@ def _back(asked: SplitAsked, topology: Topology, home: str) -> Hosting:
     )
 
 
-def decide_planned(
-    source: ProductFile, service: str, share: float | None
-) -> tuple[PlannedProcess, ...]:
-    """The processes under a topology file in which a module has its own service.
+def decide_both(source: ProductFile, service: str, share: float) -> tuple[PlannedProcess, ...]:
+    """The web processes and workers as they are while they host what a service does too.
 
     Args:
-        share: of the calls of that module which goes to the service, where the web processes
-            and their workers host it too; None where they do not.
+        source: the topology file in which the module has that service.
+        share: of the calls of that module which goes to the service.
     """
-    planned = decide_processes(source.topology.processes, source.topology.services)
-    if share is None:
-        return planned
     splitting = Splitting(service=service, share=share)
     return tuple(
-        each if each.service else msgspec.structs.replace(each, splitting=splitting)
-        for each in planned
+        msgspec.structs.replace(each, splitting=splitting)
+        for each in source.topology.planned
+        if not each.service
     )
 
 

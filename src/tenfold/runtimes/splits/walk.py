@@ -19,15 +19,16 @@ from pathlib import Path
 
 from tenfold.contracts.errors import TenfoldError, UserMistakeError
 from tenfold.path.splitting import SplitCounts
+from tenfold.runtimes.durable import replace_durably
 from tenfold.runtimes.fleet import Fleet
 from tenfold.runtimes.processes import PlannedProcess
 from tenfold.runtimes.services import Sockets
 from tenfold.runtimes.splits.asked import SplitAsked, SplitRolledBackError
-from tenfold.runtimes.splits.file import Hosting, edit_hosting, replace_file, written_beside
 from tenfold.runtimes.splits.plan import (
     SHARES,
+    Hosting,
+    decide_both,
     decide_hosting,
-    decide_planned,
     decide_verdict,
     side_of,
 )
@@ -67,6 +68,8 @@ class Splits:
         Raises: UserMistakeError, where nothing was done; SplitRolledBackError.
         """
 
+        from tenfold.runtimes.splits.file import edit_hosting, written_beside
+
         def step(text: str) -> None:
             _log.info(text)
             tell(text)
@@ -83,7 +86,9 @@ class Splits:
                 walk = _Walk(self._fleet, self._sockets, asked, hosting, before, after, step)
                 try:
                     await walk.go()
-                    self._keep(before, text, beside)
+                    if before.file.read_text(encoding="utf-8") != text:
+                        raise UserMistakeError(f"{before.file} was changed meanwhile.")
+                    replace_durably(before.file, beside.read_bytes())
                 except BaseException as error:
                     failed = None if self._stopping else await walk.undo()
                     if not isinstance(error, TenfoldError | OSError):
@@ -102,12 +107,6 @@ class Splits:
         except UserMistakeError as error:
             told = str(error).replace(str(file), f"{before.file}, as it would be")
             raise UserMistakeError(f"{told} Nothing was done.") from error
-
-    def _keep(self, before: ProductFile, text: str, beside: Path) -> None:
-        """Let the topology file say what is so now. Raises: UserMistakeError, OSError."""
-        if before.file.read_text(encoding="utf-8") != text:
-            raise UserMistakeError(f"{before.file} was changed meanwhile.")
-        replace_file(before.file, beside.read_text(encoding="utf-8"))
 
 
 class _Walk:
@@ -132,7 +131,7 @@ class _Walk:
         self._tell = tell
         self._apart = before if asked.back else after
         """The file in which the module has a service of its own."""
-        planned = decide_planned(self._apart, self._service, None)
+        planned = self._apart.topology.planned
         self._names = {each.name for each in planned if self._is_of_service(each)}
         """The processes of that service."""
         self._counted: dict[int, SplitCounts] = {}
@@ -194,14 +193,14 @@ class _Walk:
 
     async def _host_both(self, share: float) -> None:
         """Let the web processes, and their workers, host what the service does too."""
-        planned = decide_planned(self._apart, self._service, share)
-        await self._fleet.turn(self._apart, list(filter(_is_web, planned)), self._tell)
+        planned = decide_both(self._apart, self._service, share)
+        await self._fleet.turn(self._apart, planned, self._tell)
 
     async def _turn(self, source: ProductFile, which: Callable[[PlannedProcess], bool]) -> None:
         """Let some be as they are to be by a file; those that are so already are left."""
         wanted = [
             planned
-            for planned in decide_planned(source, self._service, None)
+            for planned in source.topology.planned
             if which(planned) and not self._fleet.runs(planned, source)
         ]
         await self._fleet.turn(source, wanted, self._tell)
