@@ -6,11 +6,9 @@ import asyncio
 import sys
 from typing import Annotated
 
-import msgspec
 import typer
 
 from tenfold.cli.options import Data, ProductFolder, TopologyName, source
-from tenfold.contracts.errors import UserMistakeError
 
 __all__ = ["split"]
 
@@ -24,17 +22,27 @@ def split(
         str, typer.Option("--service", metavar="NAME", help="Of the service; else the module's.")
     ] = "",
     replicas: Annotated[
-        int, typer.Option("--replicas", metavar="N", help="That answer calls.")
+        int, typer.Option("--replicas", metavar="N", min=1, max=256, help="That answer calls.")
     ] = 1,
     workers: Annotated[
-        int, typer.Option("--workers", metavar="N", help="That do its background work.")
+        int,
+        typer.Option("--workers", metavar="N", min=0, max=256, help="That do its background work."),
     ] = 0,
     step: Annotated[
-        float, typer.Option("--step", metavar="SECONDS", help="How long each share is watched.")
+        float,
+        typer.Option(
+            "--step", metavar="SECONDS", min=0.1, max=3600, help="How long each share is watched."
+        ),
     ] = 10.0,
     most_faults: Annotated[
         float,
-        typer.Option("--most-faults", metavar="PERCENT", help="Of calls; beyond, it goes back."),
+        typer.Option(
+            "--most-faults",
+            metavar="PERCENT",
+            min=0,
+            max=100,
+            help="Of calls; beyond, it goes back.",
+        ),
     ] = 1.0,
     product: ProductFolder = None,
     topology: TopologyName = None,
@@ -49,21 +57,15 @@ def split(
     from tenfold.runtimes.restarts import ask_split
     from tenfold.runtimes.splits.asked import SplitAsked
 
-    given = {
-        "module": module,
-        "back": back,
-        "service": service,
-        "replicas": replicas,
-        "workers": workers,
-        "step_s": step,
-        "most_faults": most_faults / 100,
-    }
-    try:
-        asked = msgspec.convert(given, SplitAsked)
-    except msgspec.ValidationError as error:
-        raise UserMistakeError(
-            f"What was asked for cannot be: {error}. Nothing was done."
-        ) from None
+    asked = SplitAsked(
+        module=module,
+        back=back,
+        service=service,
+        replicas=replicas,
+        workers=workers,
+        step_s=step,
+        most_faults=most_faults / 100,
+    )
     found = source(product, topology, data)
 
     def tell(text: str) -> None:

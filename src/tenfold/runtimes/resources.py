@@ -65,9 +65,7 @@ def resourced(
     from tenfold.runtimes.local_servers.start import start_local_servers
     from tenfold.runtimes.local_servers.wanted import ServerWants
 
-    # Where web processes host modules, the database that all share carries the events between them.
-    apart = bool(topology.services) and not topology.processes.modules
-    wants_broker = apart and not broker.url and not database_only
+    wants_broker = topology.apart and not broker.url and not database_only
     speaks = find_spec("nats") is not None
     wants = ServerWants(
         replicas=0 if database_only else database.local_replicas,

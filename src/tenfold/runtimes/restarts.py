@@ -48,7 +48,7 @@ class NotSupervisedError(TenfoldError):
 
 
 class RestartFailedError(TenfoldError):
-    """A rolling restart stopped half way; processes that were not replaced go on."""
+    """A rolling restart, or a split, stopped half way; processes that were not replaced go on."""
 
     code = "run.restart_failed"
 
@@ -147,9 +147,9 @@ class RestartServer:
             if question.ask == "states":
                 _say(writer, States(processes=self._states()))
                 _say(writer, Ended())
-            elif question.split is None:
+            elif question.ask == "restart":
                 _say(writer, await self._carry(self._restart, writer, "rolling restart"))
-            else:
+            elif question.split is not None:
                 work = partial(self._split, question.split)
                 carried = asyncio.create_task(self._carry(work, writer, "split"))
                 await _while_asked(reader, carried)
@@ -243,11 +243,13 @@ async def _ask(data_dir: Path, question: Question) -> AsyncIterator[Told | State
         while line := await reader.readline():
             answer = _decode_answer(line)
             if isinstance(answer, Ended):
-                _raise(answer)
+                _raise(answer, question)
                 return
             yield answer
         raise RestartFailedError(
-            "The supervisor ended before the restart did. Look at its log, and start it again."
+            f"The supervisor gave no answer to the end of the {question.ask}. Look at its log: "
+            "where it has ended, start it again; where it runs, it is of an older version than "
+            "this command, and the product is to be stopped and started with the new one."
         )
     finally:
         writer.close()
@@ -277,11 +279,17 @@ async def _reach(data_dir: Path) -> tuple[asyncio.StreamReader, asyncio.StreamWr
         await asyncio.sleep(_POLL_S)
 
 
-def _raise(ended: Ended) -> None:
+def _raise(ended: Ended, question: Question) -> None:
     if ended.mistake:
         raise UserMistakeError(ended.error)
     if ended.code == SplitRolledBackError.code:
         raise SplitRolledBackError(ended.error)
+    if ended.error and question.ask == "split":
+        raise RestartFailedError(
+            f"The split did not end as it should. {ended.error} `tenfold processes` says what "
+            "runs, and the topology file what there is to be: when it is mended, `tenfold restart` "
+            "brings the one to the other."
+        )
     if ended.error:
         raise RestartFailedError(
             f"The rolling restart did not end. {ended.error} Processes that were not replaced "

@@ -88,6 +88,14 @@ class Topology(Struct):
         return decide_processes(self.processes, self.services)
 
     @property
+    def apart(self) -> bool:
+        """Whether all modules are in services, whose events a broker of this machine carries.
+
+        Where web processes host some, the database that all share does, unless a broker is named.
+        """
+        return bool(self.services) and not self.processes.modules
+
+    @property
     def repeated(self) -> bool:
         """Whether every message is delivered more than once, to find what is not safe to repeat."""
         return self.name == TWICE

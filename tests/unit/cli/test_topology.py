@@ -207,6 +207,64 @@ def test_modules_that_move_and_settings_are_told(pad: Any) -> None:
     ]
 
 
+BESIDE = """\
+store · topology growth
+
+answers
+  HTTP on 127.0.0.1:8000
+
+hosts
+  web   2 web processes and 1 worker  catalog, inventory, orders, notifications, insights
+  cash  1 replica                     payments
+
+on
+  database  PostgreSQL, a schema for each module, found or started on this machine
+  replicas  1 read replica beside it
+  cache     Valkey, found or started on this machine
+
+calls
+  inventory  → catalog  in the process
+"""
+
+
+def test_web_processes_that_host_modules_beside_services_are_drawn(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hosted = "catalog, inventory, orders, notifications, insights"
+    monkeypatch.setenv("TENFOLD_PROCESSES__MODULES", hosted)
+    monkeypatch.setenv("TENFOLD_SERVICES__CASH__MODULES", "payments")
+    assert told(capsys, "show", "--topology", "growth").startswith(BESIDE)
+
+
+def test_what_changes_with_a_split_is_told(pad: Any) -> None:
+    with (pad.root / "tenfold.toml").open("a") as file:
+        file.write(
+            "[topologies.one.database]\nkind = 'postgres'\n[topologies.one.processes]\nweb = 2\n"
+            "[topologies.two.database]\nkind = 'postgres'\n[topologies.two.processes]\nweb = 3\n"
+            "modules = ['notes']\n[topologies.two.services.a]\nmodules = ['more']\n"
+            "[topologies.three.database]\nkind = 'postgres'\n"
+            "[topologies.three.services.a]\nmodules = ['more', 'notes']\n"
+        )
+    text = (pad.root / "tenfold.toml").read_text()
+    more = text.replace("[modules]", '[modules]\nmore = "padkit.more:MoreModule"')
+    (pad.root / "tenfold.toml").write_text(more)
+    (pad.root / "padkit" / "more_contract.py").write_text(
+        "from typing import Protocol\nfrom tenfold import Contract\n\n\n"
+        "class More(Contract, Protocol):\n    pass\n"
+    )
+    (pad.root / "padkit" / "more.py").write_text(
+        "from padkit.more_contract import More\n\n\nclass MoreModule(More):\n    pass\n"
+    )
+    assert pad("topology", "diff", "one", "two").stdout.splitlines() == [
+        "The web processes: 3 web processes, in place of 2 web processes.",
+        "The service a comes, with 1 replica: more.",
+    ]
+    there = pad("topology", "diff", "two", "three").stdout.splitlines()
+    assert "The web processes host no module any more." in there
+    back = pad("topology", "diff", "three", "two").stdout.splitlines()
+    assert "The web processes host modules: notes. There are 3 web processes." in back
+
+
 def test_that_messages_come_more_than_once_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     assert told(capsys, "diff", "prototype", "twice") == (
         "Calls go over a socket and every message is delivered more than once, for tests.\n"

@@ -21,8 +21,9 @@ from tenfold.path.backlogs import Backlogs
 from tenfold.path.door import Door
 from tenfold.path.limits import RateLimits
 from tenfold.path.shedding import Shedder, SheddingSettings
+from tenfold.path.splitting import SplitCounts, SplitPeer
 from tenfold.ports.clock import RandomIds
-from tenfold.ports.peers import OperationStatistics, ServiceStatistics
+from tenfold.ports.peers import OperationStatistics, Outgoing, Returned, ServiceStatistics
 from tenfold.runtimes.database_gauges import pool_metrics, replica_metrics
 from tenfold.runtimes.gathering import Gathering
 from tenfold.runtimes.gauges import Gauges
@@ -82,6 +83,42 @@ async def test_gauges_tell_of_every_module_and_the_page_of_every_gauge(product: 
     assert "tenfold_calls_in_flight 0.0" in text
     told = set(re.findall(r"^# TYPE (tenfold_\w+)", text, re.MULTILINE)) - {"tenfold_stop_seconds"}
     assert told == set(re.findall(r"^\| (tenfold_\w+) \|", PAGE.read_text("utf-8"), re.MULTILINE))
+
+
+class Elsewhere:
+    """The service that has a module too."""
+
+    def __init__(self) -> None:
+        self.seen: list[Outgoing] = []
+
+    async def call(self, outgoing: Outgoing) -> Returned:
+        self.seen.append(outgoing)
+        return Returned(value=7)
+
+
+async def test_a_module_that_is_split_is_called_here_and_there_and_its_share_is_told(
+    product: Product,
+) -> None:
+    there = Elsewhere()
+    split = SplitPeer(there, 0.0)
+    host = Host(
+        product, data_dir=product.root / "data", create_tables=True, splits={"ledger": split}
+    )
+    await host.start()
+    try:
+        ledger = host.proxy(Ledger)
+        await ledger.deposit("a", 5)
+        await host.idle()
+        split.share = 1.0
+        assert await ledger.balance("a") == 7
+        assert [each.operation.name for each in there.seen] == ["balance"]
+        split.share = 0.0
+        assert await ledger.balance("a") == 5
+        assert split.counts == SplitCounts(service=1, here=2)
+        text = render_metrics([], await Gauges(host).read()).decode()
+        assert 'tenfold_split_share{module="ledger"} 0.0' in text
+    finally:
+        await host.stop()
 
 
 async def test_databases_are_not_asked_at_every_scrape(product: Product) -> None:

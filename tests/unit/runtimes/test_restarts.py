@@ -8,10 +8,13 @@ import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Literal
 
+import msgspec
 import pytest
 
 from tenfold.contracts.errors import TenfoldError, UserMistakeError
+from tenfold.runtimes import restarts
 from tenfold.runtimes.links import Assignment
 from tenfold.runtimes.lock import DataLock
 from tenfold.runtimes.log_pump import LogPump
@@ -107,6 +110,28 @@ async def test_how_a_split_ends_is_told_as_what_it_is(tmp_path: Path, error: Ten
 
     async with splitting(tmp_path, split):
         with pytest.raises(type(error), match=str(error)):
+            await ask_split(tmp_path, SplitAsked(module="pay"), print)
+
+
+async def test_a_split_that_fails_otherwise_is_not_told_as_a_restart(tmp_path: Path) -> None:
+    async def split(*_: object) -> None:
+        raise ProcessNotStartedError("No luck.")
+
+    async with splitting(tmp_path, split):
+        with pytest.raises(RestartFailedError, match=r"The split did not end.*No luck\."):
+            await ask_split(tmp_path, SplitAsked(module="pay"), print)
+
+
+async def test_a_supervisor_that_does_not_know_what_is_asked_says_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Older(msgspec.Struct):
+        ask: Literal["restart", "states"]
+
+    older = msgspec.json.Decoder(Older).decode
+    monkeypatch.setattr(restarts, "_decode_question", older)
+    async with splitting(tmp_path, never):
+        with pytest.raises(RestartFailedError, match="of an older version than this command"):
             await ask_split(tmp_path, SplitAsked(module="pay"), print)
 
 

@@ -394,9 +394,16 @@ async def test_what_was_changed_meanwhile_brings_a_service_back_too(stage: Stage
     assert "pay-1" in stage.fleet.running
 
 
-async def test_a_name_that_cannot_be_is_told_of_the_file_as_it_would_be(stage: Stage) -> None:
-    with pytest.raises(UserMistakeError, match="'web' is what the processes are called") as caught:
-        await stage.split(SplitAsked(module="pay", service="web"))
+@pytest.mark.parametrize(
+    ("service", "said"),
+    [("web", "'web' is what the processes are called"), ("Cash-1", "`key` in `$.services`")],
+)
+async def test_a_name_that_cannot_be_is_told_of_the_file_as_it_would_be(
+    stage: Stage, service: str, said: str
+) -> None:
+    with pytest.raises(UserMistakeError) as caught:
+        await stage.split(SplitAsked(module="pay", service=service))
+    assert said in str(caught.value)
     assert str(caught.value).startswith(f"{stage.file}, as it would be")
     assert str(caught.value).endswith("Nothing was done.")
     assert (stage.fleet.done, stage.as_before()) == ([], True)

@@ -125,12 +125,11 @@ def _listens(topology: Topology) -> str:
 
 def _gateways(topology: Topology) -> str:
     web = topology.processes.web
-    hosts = topology.processes.modules or not topology.services
-    return _counted(web, "gateway") if web and not hosts else ""
+    return _counted(web, "gateway") if web and topology.apart else ""
 
 
 def _groups(topology: Topology, modules: tuple[str, ...]) -> Iterator[Group]:
-    if not topology.services or topology.processes.modules:
+    if not topology.apart:
         yield Group(
             name="",
             processes=_of_web(topology.processes),
@@ -185,7 +184,7 @@ def _resources(topology: Topology) -> Iterator[Resource]:
         yield Resource(
             name="broker", what=f"{named}, for events between services, at {place_of(broker.url)}"
         )
-    elif topology.services and not topology.processes.modules and not database.url:
+    elif topology.apart and not database.url:
         yield Resource(name="broker", what="NATS JetStream, found or started on this machine")
 
 

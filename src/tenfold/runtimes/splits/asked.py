@@ -23,7 +23,7 @@ class SplitAsked(Struct):
 
     module: str
     back: bool = False
-    service: Annotated[str, msgspec.Meta(pattern=r"^([a-z][a-z0-9_]*)?$", max_length=40)] = ""
+    service: str = ""
     replicas: Annotated[int, msgspec.Meta(ge=1, le=256)] = 1
     workers: Annotated[int, msgspec.Meta(ge=0, le=256)] = 0
     step_s: Annotated[float, msgspec.Meta(ge=0.1, le=3600)] = 10.0
