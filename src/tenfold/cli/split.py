@@ -13,37 +13,39 @@ from tenfold.cli.options import Data, ProductFolder, TopologyName, source
 __all__ = ["split"]
 
 
+Back = Annotated[bool, typer.Option("--back", help="Let the web processes host it again.")]
+ServiceName = Annotated[
+    str, typer.Option("--service", metavar="NAME", help="Of the service; else the module's.")
+]
+Replicas = Annotated[
+    int, typer.Option("--replicas", metavar="N", min=1, max=256, help="That answer calls.")
+]
+Workers = Annotated[
+    int,
+    typer.Option("--workers", metavar="N", min=0, max=256, help="That do its background work."),
+]
+StepS = Annotated[
+    float,
+    typer.Option(
+        "--step", metavar="SECONDS", min=0.1, max=3600, help="How long each share is watched."
+    ),
+]
+MostFaults = Annotated[
+    float,
+    typer.Option(
+        "--most-faults", metavar="PERCENT", min=0, max=100, help="Of calls; beyond, it goes back."
+    ),
+]
+
+
 def split(
     module: Annotated[str, typer.Argument(metavar="MODULE", help="The module.")],
-    back: Annotated[
-        bool, typer.Option("--back", help="Let the web processes host it again.")
-    ] = False,
-    service: Annotated[
-        str, typer.Option("--service", metavar="NAME", help="Of the service; else the module's.")
-    ] = "",
-    replicas: Annotated[
-        int, typer.Option("--replicas", metavar="N", min=1, max=256, help="That answer calls.")
-    ] = 1,
-    workers: Annotated[
-        int,
-        typer.Option("--workers", metavar="N", min=0, max=256, help="That do its background work."),
-    ] = 0,
-    step: Annotated[
-        float,
-        typer.Option(
-            "--step", metavar="SECONDS", min=0.1, max=3600, help="How long each share is watched."
-        ),
-    ] = 10.0,
-    most_faults: Annotated[
-        float,
-        typer.Option(
-            "--most-faults",
-            metavar="PERCENT",
-            min=0,
-            max=100,
-            help="Of calls; beyond, it goes back.",
-        ),
-    ] = 1.0,
+    back: Back = False,
+    service: ServiceName = "",
+    replicas: Replicas = 1,
+    workers: Workers = 0,
+    step: StepS = 10.0,
+    most_faults: MostFaults = 1.0,
     product: ProductFolder = None,
     topology: TopologyName = None,
     data: Data = None,
